@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package routing
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Family is an IP family.
+type Family uint8
+
+// The IP families, in the order in which everything is listed.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf returns the family of an address.
+func FamilyOf(a netip.Addr) Family {
+	if a.Unmap().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Mode is the traffic mode of the cluster.
+type Mode string
+
+// The traffic modes.
+const (
+	ModeEncap   Mode = "encap"
+	ModeNoEncap Mode = "noEncap"
+	ModeHybrid  Mode = "hybrid"
+)
+
+// Node is what routing needs to know of a node of the cluster.
+type Node struct {
+	Name string
+	// Addresses are the node's InternalIPs, at most one a family.
+	Addresses []netip.Addr
+	// PodCIDRs are the node's Pod networks, at most one a family.
+	PodCIDRs []netip.Prefix
+}
+
+// PathKind says how packets for a remote node's Pods leave this node.
+type PathKind string
+
+// The kinds of path.
+const (
+	// PathNone drops: no usable route.
+	PathNone PathKind = "none"
+	// PathDirect routes to the node's own address, which is on-link.
+	PathDirect PathKind = "direct"
+	// PathBGP follows a route learned over BGP.
+	PathBGP PathKind = "bgp"
+	// PathDefault trusts the node's default route (trustDefaultRoute).
+	PathDefault PathKind = "default"
+	// PathTunnel encapsulates towards the node's address.
+	PathTunnel PathKind = "tunnel"
+)
+
+// Path is the one decision for a remote node and an IP family.
+type Path struct {
+	Node    string
+	Family  Family
+	PodCIDR netip.Prefix
+	Kind    PathKind
+	// NextHops are the routers or the node itself for the routed kinds; for
+	// PathTunnel the single tunnel endpoint, of either family.
+	NextHops []netip.Addr
+	// Reason says in words why this path was taken.
+	Reason string
+}
+
+// NextHop is one way out of a Route. Interface may be empty where Addr alone
+// decides (the kernel then finds the interface); it is required for IPv6
+// link-local addresses.
+type NextHop struct {
+	Addr      netip.Addr
+	Interface string
+	// OnLink says that Addr is reachable through Interface although no route says so.
+	OnLink bool
+}
+
+// RouteType is the type of a kernel route.
+type RouteType uint8
+
+// The route types in use (rtnetlink(7)).
+const (
+	Unicast RouteType = iota
+	Unreachable
+)
+
+// Route is one desired route of the kernel's main table. Routes are identified
+// by Prefix and Metric.
+type Route struct {
+	Prefix   netip.Prefix
+	Type     RouteType
+	NextHops []NextHop // more than one: ECMP
+	Source   netip.Addr
+	// Metric is the kernel's priority, lower wins.
+	Metric int
+	// MTU of the path in bytes, 0: the interface's.
+	MTU int
+}
+
+// LearnedRoute is a best path learned over BGP and accepted by the import
+// filter, with all its equal-cost next hops.
+type LearnedRoute struct {
+	Prefix   netip.Prefix
+	NextHops []NextHop
+	// Peers are the names of the peers the next hops came from.
+	Peers []string
+}
+
+// PathEvent says when a set of learned routes is complete enough to prune
+// what an earlier run of the agent left in the kernel.
+type PathEvent struct {
+	Routes []LearnedRoute
+	// Converged is true once every configured peer has sent its End-of-RIB
+	// (RFC 4724), failed for good, or used up the restart time.
+	Converged bool
+	At        time.Time
+}
