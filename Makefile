@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL := /bin/bash
+GO ?= go
+TOOL := $(GO) tool -modfile=tools/go.mod
+LAB := $(GO) run ./test/lab
+
+# What `make demo` starts: MODE=noEncap|encap|hybrid, FAMILIES=dual|ipv4|ipv6, NODES=3.
+MODE ?= noEncap
+FAMILIES ?= dual
+NODES ?= 3
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo demo-down
+demo: ## Start a real cluster on this machine and show that it works (MODE, FAMILIES, NODES)
+	$(GO) run ./test/demo --mode=$(MODE) --families=$(FAMILIES) --nodes=$(NODES)
+
+demo-down: ## Remove the demo cluster
+	$(LAB) down --name=demo
+
+.PHONY: test check lint unit integration e2e
+test: lint unit integration e2e ## Everything that must always hold
+
+check: lint unit ## The fast loop: lint and unit tests
+
+lint: ## Formatting, vet and golangci-lint with the dependency rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "not gofmt-ed"; exit 1; }
+	$(GO) vet -tags integration,e2e,bench ./...
+	$(TOOL) golangci-lint run ./...
+
+unit: ## Unit tests with the race detector
+	$(GO) test -race ./...
+
+integration: ## Tests on real OVS, FRR and namespaces (root)
+	$(GO) test -tags integration -count=1 -timeout 15m ./...
+
+e2e: ## The end-to-end suite on the lab (root)
+	$(GO) test -tags e2e -count=1 -timeout 40m -v ./test/e2e
+
+.PHONY: fuzz
+FUZZTIME ?= 10s
+fuzz: ## Every fuzz test for FUZZTIME
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+.PHONY: bench-datapath bench-cni
+bench-datapath: ## Throughput, round trips and CPU beside the datapath's limit and the bridge plugin
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench
+
+bench-cni: ## CNI ADD and DEL beside bridge and host-local
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestCNI$$' ./test/bench
