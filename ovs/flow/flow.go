@@ -28,9 +28,10 @@ type FieldMatch struct {
 	Mask  []byte
 }
 
-// Action is one entry of an apply-actions instruction. The concrete types are
-// in this package: Output, OutputReg, InPort, GotoTable, SetField, Move,
-// DecTTL, CT, Group, Conjunction, Controller, Drop is the empty list.
+// Action is one entry of an apply-actions instruction, or GotoTable. The
+// concrete types are in this package: Output, OutputReg, Controller, ToGroup,
+// GotoTable, Resubmit, SetField, Move, DecTTL, CT, CTClear and Conjunction. To
+// drop is the empty list.
 type Action interface {
 	// String is the ovs-ofctl(8) text of the action.
 	String() string
