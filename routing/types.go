@@ -16,6 +16,17 @@ const (
 	IPv6 Family = 6
 )
 
+// Families are all IP families, in listing order.
+func Families() []Family { return []Family{IPv4, IPv6} }
+
+// String returns "IPv4" or "IPv6".
+func (f Family) String() string {
+	if f == IPv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
 // FamilyOf returns the family of an address.
 func FamilyOf(a netip.Addr) Family {
 	if a.Unmap().Is4() {
@@ -41,6 +52,42 @@ type Node struct {
 	Addresses []netip.Addr
 	// PodCIDRs are the node's Pod networks, at most one a family.
 	PodCIDRs []netip.Prefix
+	// Created orders nodes that claim the same network: the older keeps it.
+	Created time.Time
+}
+
+// Address returns the node's address of family f, or the zero Addr.
+func (n Node) Address(f Family) netip.Addr {
+	for _, a := range n.Addresses {
+		if FamilyOf(a) == f {
+			return a.Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// PodCIDR returns the node's Pod network of family f, or the zero Prefix.
+func (n Node) PodCIDR(f Family) netip.Prefix {
+	for _, p := range n.PodCIDRs {
+		if FamilyOf(p.Addr()) == f {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+// Link is an uplink of the local node.
+type Link struct {
+	Name string
+	// Prefixes are the networks that are on-link there, the node's own
+	// addresses included as networks (10.1.0.5/24 or 10.1.0.0/24).
+	Prefixes []netip.Prefix
+}
+
+// GatewayOf returns the first address of a Pod CIDR, which is the gateway of
+// the Pods in it.
+func GatewayOf(podCIDR netip.Prefix) netip.Addr {
+	return podCIDR.Masked().Addr().Next()
 }
 
 // PathKind says how packets for a remote node's Pods leave this node.

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package routing
+
+import (
+	"crypto/sha256"
+	"net/netip"
+	"time"
+)
+
+// SpeakerConfig is what the node's BGP speaker is to be. The zero value is a
+// speaker that does not run.
+type SpeakerConfig struct {
+	// ASN of the node, 1 to 4294967295.
+	ASN uint32
+	// RouterID is the BGP identifier, an IPv4 address that is unique in the AS;
+	// see RouterIDOf.
+	RouterID netip.Addr
+	// ListenPort is the TCP port, 0: 179, -1: do not listen.
+	ListenPort int
+	// ListenAddresses are the addresses to listen on, none: all.
+	ListenAddresses []netip.Addr
+	GracefulRestart GracefulRestart
+	// MaximumPaths bounds the equal-cost next hops of a learned route, 0: 1.
+	MaximumPaths int
+}
+
+// GracefulRestart is RFC 4724 with the notifications of RFC 8538.
+type GracefulRestart struct {
+	Enabled bool
+	// RestartTime is how long the peers are asked to keep our routes after the
+	// session broke, in whole seconds, at most 4095 s. 0: 120 s.
+	RestartTime time.Duration
+}
+
+// Peer is one BGP neighbour of the node.
+type Peer struct {
+	// Name identifies the peer in statuses and in Advertisement.Peers.
+	Name    string
+	Address netip.Addr
+	// Port of the peer, 0: 179.
+	Port int
+	ASN  uint32
+	// LocalASN replaces the node's ASN towards this peer, 0: the node's.
+	LocalASN uint32
+	// Password is the TCP MD5 key (RFC 2385), empty: none. Never logged.
+	Password string
+	// SourceAddress is the local end of the session, zero: the kernel's choice.
+	SourceAddress netip.Addr
+	// MultihopTTL allows an eBGP peer that is not on-link, 0: on-link only.
+	MultihopTTL uint8
+	// GTSMHops is how many hops away the peer may be under the generalized TTL
+	// security mechanism (RFC 5082), 1: on-link, 0: GTSM off. Excludes MultihopTTL.
+	GTSMHops uint8
+	Timers   Timers
+	// GracefulRestart, nil: the speaker's.
+	GracefulRestart *GracefulRestart
+	// Families carried by the session, none: both.
+	Families []Family
+	Import   ImportRule
+	// ExtendedNextHop sends IPv4 prefixes with the node's IPv6 address as next
+	// hop (RFC 8950) although the node has an IPv4 address. Without an IPv4
+	// address that happens anyway. Only for peers with an IPv6 address.
+	ExtendedNextHop bool
+}
+
+// Timers of a session; zero values are the defaults.
+type Timers struct {
+	Hold         time.Duration // 90 s
+	Keepalive    time.Duration // a third of Hold
+	ConnectRetry time.Duration // 10 s
+}
+
+// Advertisement is one prefix that the node announces.
+type Advertisement struct {
+	Prefix netip.Prefix
+	// NextHops are the node's addresses, at most one a family. An IPv6 prefix
+	// needs an IPv6 address.
+	NextHops []netip.Addr
+	// Peers are the names of the peers that are told, none: all.
+	Peers []string
+	// Communities in the form "65000:100", large ones (RFC 8092) "65000:1:2".
+	Communities      []string
+	LargeCommunities []string
+	// LocalPref is sent to iBGP peers, 0: 100.
+	LocalPref uint32
+}
+
+// SessionState is the state of a BGP session (RFC 4271, 8.2.2).
+type SessionState string
+
+// The session states.
+const (
+	SessionIdle        SessionState = "Idle"
+	SessionConnect     SessionState = "Connect"
+	SessionActive      SessionState = "Active"
+	SessionOpenSent    SessionState = "OpenSent"
+	SessionOpenConfirm SessionState = "OpenConfirm"
+	SessionEstablished SessionState = "Established"
+)
+
+// SessionStatus is what is known of the session with one peer.
+type SessionStatus struct {
+	Peer    string
+	Address netip.Addr
+	ASN     uint32
+	State   SessionState
+	// Since is when the session came up, or when it was last up or first tried.
+	Since time.Time
+	// Families are the configured families, in listing order.
+	Families []FamilyStatus
+	// LastError says in words why the session is not up or last went down;
+	// empty when it never failed.
+	LastError   string
+	LastErrorAt time.Time
+	// Warnings say in words what is wrong with what an established peer sends.
+	Warnings []string
+}
+
+// FamilyStatus counts the prefixes of one family of a session.
+type FamilyStatus struct {
+	Family Family
+	// Negotiated is false when the peer does not speak the family.
+	Negotiated bool
+	Received   int
+	Accepted   int
+	Advertised int
+	// Filtered are the received prefixes that are not used now, by reason.
+	Filtered map[FilterReason]int
+}
+
+// RouterIDOf returns the BGP identifier of a node: its IPv4 address, or for a
+// node without one, four bytes of a hash of its name (RFC 6286 asks only for
+// uniqueness within the AS).
+func RouterIDOf(n Node) netip.Addr {
+	if a := n.Address(IPv4); a.IsValid() {
+		return a
+	}
+	sum := sha256.Sum256([]byte(n.Name))
+	// 1.0.0.0 to 126.255.255.255: a plausible unicast address, never zero.
+	return netip.AddrFrom4([4]byte{1 + sum[0]%126, sum[1], sum[2], sum[3]})
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Input is everything the path decision depends on.
+type Input struct {
+	Mode Mode
+	// TrustDefaultRoute counts the default route as a route to remote Pods
+	// (noEncap, clouds whose routers know the Pod CIDRs).
+	TrustDefaultRoute bool
+	// Links are the local node's uplinks: a remote node is on-link when its
+	// address is in one of their prefixes.
+	Links []Link
+	// Remotes are the other nodes, already validated (see Validate).
+	Remotes []Node
+	// Learned are the accepted BGP routes.
+	Learned []LearnedRoute
+	// TunnelEndpoints are the underlay addresses of remote nodes, by node name.
+	TunnelEndpoints map[string]netip.Addr
+}
+
+// DecidePaths returns one path for every Pod CIDR of every remote node, sorted
+// by node and family.
+func DecidePaths(in Input) []Path {
+	var paths []Path
+	for _, n := range in.Remotes {
+		for _, f := range Families() {
+			cidr := n.PodCIDR(f)
+			if !cidr.IsValid() {
+				continue
+			}
+			p := in.decide(n, f, cidr)
+			p.Node, p.Family, p.PodCIDR = n.Name, f, cidr
+			paths = append(paths, p)
+		}
+	}
+	slices.SortFunc(paths, func(a, b Path) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Family, b.Family))
+	})
+	return paths
+}
+
+func (in Input) decide(n Node, f Family, cidr netip.Prefix) Path {
+	if in.Mode == ModeEncap {
+		return in.tunnel(n, "mode is encap")
+	}
+	if a, link, ok := in.onLink(n, f); ok {
+		return Path{Kind: PathDirect, NextHops: []netip.Addr{a},
+			Reason: fmt.Sprintf("node address %s is on-link at %s", a, link)}
+	}
+	if in.Mode == ModeHybrid {
+		return in.tunnel(n, "node is not on-link")
+	}
+	if r, ok := covering(in.Learned, cidr); ok {
+		return Path{Kind: PathBGP, NextHops: addrs(r.NextHops),
+			Reason: fmt.Sprintf("BGP route %s", r.Prefix)}
+	}
+	if in.TrustDefaultRoute {
+		return Path{Kind: PathDefault, Reason: "no BGP route, the default route is trusted"}
+	}
+	return Path{Kind: PathNone, Reason: fmt.Sprintf("node is not on-link and no BGP route covers %s", cidr)}
+}
+
+func (in Input) tunnel(n Node, why string) Path {
+	ep, ok := in.TunnelEndpoints[n.Name]
+	if !ok || !ep.IsValid() {
+		return Path{Kind: PathNone, Reason: why + ", but no tunnel endpoint of the node is known"}
+	}
+	return Path{Kind: PathTunnel, NextHops: []netip.Addr{ep}, Reason: why}
+}
+
+// onLink returns the node's on-link address for packets of family f. IPv4
+// packets may have an IPv6 next hop where the node has no IPv4 address, not
+// the other way round.
+func (in Input) onLink(n Node, f Family) (netip.Addr, string, bool) {
+	a := n.Address(f)
+	if !a.IsValid() && f == IPv4 {
+		a = n.Address(IPv6)
+	}
+	if !a.IsValid() {
+		return netip.Addr{}, "", false
+	}
+	link, ok := LinkTo(in.Links, a)
+	return a, link, ok
+}
+
+// LinkTo returns the name of the link on which address a is on-link.
+func LinkTo(links []Link, a netip.Addr) (string, bool) {
+	a = a.Unmap()
+	best, name := -1, ""
+	for _, l := range links {
+		for _, p := range l.Prefixes {
+			if p.Bits() > best && p.Contains(a) {
+				best, name = p.Bits(), l.Name
+			}
+		}
+	}
+	return name, best >= 0
+}
+
+// covering returns the longest learned prefix that contains all of cidr. The
+// default route does not count: it says nothing about Pods.
+func covering(learned []LearnedRoute, cidr netip.Prefix) (LearnedRoute, bool) {
+	best, found := LearnedRoute{}, false
+	for _, r := range learned {
+		if r.Prefix.Bits() == 0 || r.Prefix.Bits() > cidr.Bits() || !r.Prefix.Contains(cidr.Addr()) {
+			continue
+		}
+		if !found || r.Prefix.Bits() > best.Prefix.Bits() {
+			best, found = r, true
+		}
+	}
+	return best, found
+}
+
+func addrs(hops []NextHop) []netip.Addr {
+	out := make([]netip.Addr, 0, len(hops))
+	for _, h := range hops {
+		out = append(out, h.Addr)
+	}
+	return out
+}

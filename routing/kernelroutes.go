@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// Metrics of the routes Waymark installs, lower wins.
+const (
+	MetricDirect = 100
+	MetricTunnel = 100
+	MetricBGP    = 200
+	MetricGuard  = 4096
+)
+
+// Neighbour is one permanent neighbour entry.
+type Neighbour struct {
+	Addr      netip.Addr
+	MAC       net.HardwareAddr
+	Interface string
+}
+
+// KernelInput is everything the kernel's state depends on.
+type KernelInput struct {
+	Local Node
+	Links []Link
+	// Underlay are the main table's routes that are not ours; next hops that
+	// are not on-link are resolved through them.
+	Underlay []Route
+	Paths    []Path
+	Learned  []LearnedRoute
+	// Gateway is the interface through which tunnelled packets enter the switch.
+	Gateway GatewayInterface
+}
+
+// GatewayInterface is the node's port on the switch.
+type GatewayInterface struct {
+	Name string
+	// MAC is the gateway's hardware address, the same on every node.
+	MAC net.HardwareAddr
+	// TunnelMTU is the largest packet that fits the tunnel, 0: the interface's.
+	TunnelMTU int
+}
+
+// KernelState is what the kernel is to hold.
+type KernelState struct {
+	Routes     []Route
+	Neighbours []Neighbour
+	// Unresolved says in words which learned routes cannot be installed.
+	Unresolved []string
+}
+
+// KernelRoutes turns paths and learned routes into routes and neighbours, both
+// sorted. Every remote Pod CIDR, but those that trust the default route, gets
+// an unreachable route behind the real one: a packet to a Pod whose path is
+// gone is refused and not sent along the default route.
+func KernelRoutes(in KernelInput) KernelState {
+	b := &kernelBuilder{in: in, seen: map[routeKey]bool{}}
+	for _, p := range in.Paths {
+		b.path(p)
+	}
+	for _, r := range in.Learned {
+		hops, err := b.resolve(addrs(r.NextHops))
+		if err != nil {
+			b.state.Unresolved = append(b.state.Unresolved, fmt.Sprintf("route %s: %v", r.Prefix, err))
+			continue
+		}
+		b.add(Route{Prefix: r.Prefix, NextHops: hops, Metric: MetricBGP})
+	}
+	slices.SortFunc(b.state.Routes, func(x, y Route) int {
+		return cmp.Or(ComparePrefix(x.Prefix, y.Prefix), cmp.Compare(x.Metric, y.Metric))
+	})
+	slices.SortFunc(b.state.Neighbours, func(x, y Neighbour) int { return x.Addr.Compare(y.Addr) })
+	return b.state
+}
+
+// ComparePrefix orders prefixes by family, address and length.
+func ComparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+type routeKey struct {
+	prefix netip.Prefix
+	metric int
+}
+
+type kernelBuilder struct {
+	in    KernelInput
+	state KernelState
+	seen  map[routeKey]bool
+}
+
+// add keeps the first route of a (prefix, metric).
+func (b *kernelBuilder) add(r Route) {
+	r.Prefix = r.Prefix.Masked()
+	k := routeKey{r.Prefix, r.Metric}
+	if b.seen[k] {
+		return
+	}
+	b.seen[k] = true
+	b.state.Routes = append(b.state.Routes, r)
+}
+
+func (b *kernelBuilder) path(p Path) {
+	switch p.Kind {
+	case PathDirect:
+		link, _ := LinkTo(b.in.Links, p.NextHops[0])
+		b.add(Route{Prefix: p.PodCIDR, Metric: MetricDirect,
+			NextHops: []NextHop{{Addr: p.NextHops[0], Interface: link}}})
+	case PathTunnel:
+		gw := GatewayOf(p.PodCIDR)
+		r := Route{Prefix: p.PodCIDR, Metric: MetricTunnel, MTU: b.in.Gateway.TunnelMTU,
+			NextHops: []NextHop{{Addr: gw, Interface: b.in.Gateway.Name, OnLink: true}}}
+		if own := b.in.Local.PodCIDR(p.Family); own.IsValid() {
+			r.Source = GatewayOf(own)
+		}
+		b.add(r)
+		b.state.Neighbours = append(b.state.Neighbours,
+			Neighbour{Addr: gw, MAC: b.in.Gateway.MAC, Interface: b.in.Gateway.Name})
+	case PathBGP:
+		// The learned prefix may be an aggregate, which the guard would
+		// outrank: the Pod CIDR gets a route of its own.
+		hops, err := b.resolve(p.NextHops)
+		if err != nil {
+			b.state.Unresolved = append(b.state.Unresolved, fmt.Sprintf("route %s to node %s: %v", p.PodCIDR, p.Node, err))
+			break
+		}
+		b.add(Route{Prefix: p.PodCIDR, NextHops: hops, Metric: MetricBGP})
+	case PathDefault:
+		return
+	}
+	b.add(Route{Prefix: p.PodCIDR, Type: Unreachable, Metric: MetricGuard})
+}
+
+// resolve finds for each BGP next hop the interface or, where it is not
+// on-link, the gateways of the most specific underlay route to it (RFC 4271,
+// 5.1.3). Next hops without a way are left out while others remain.
+func (b *kernelBuilder) resolve(nextHops []netip.Addr) ([]NextHop, error) {
+	var hops []NextHop
+	var missing []netip.Addr
+	for _, a := range nextHops {
+		if link, ok := LinkTo(b.in.Links, a); ok {
+			hops = append(hops, NextHop{Addr: a, Interface: link})
+			continue
+		}
+		via := b.underlay(a)
+		if len(via) == 0 {
+			missing = append(missing, a)
+		}
+		hops = append(hops, via...)
+	}
+	if len(hops) == 0 {
+		return nil, fmt.Errorf("no way to next hop %v", missing)
+	}
+	slices.SortFunc(hops, func(x, y NextHop) int {
+		return cmp.Or(x.Addr.Compare(y.Addr), cmp.Compare(x.Interface, y.Interface))
+	})
+	return slices.Compact(hops), nil
+}
+
+func (b *kernelBuilder) underlay(a netip.Addr) []NextHop {
+	var best *Route
+	for i, r := range b.in.Underlay {
+		if r.Type != Unicast || len(r.NextHops) == 0 || !r.Prefix.Contains(a) {
+			continue
+		}
+		if best == nil || r.Prefix.Bits() > best.Prefix.Bits() ||
+			r.Prefix.Bits() == best.Prefix.Bits() && r.Metric < best.Metric {
+			best = &b.in.Underlay[i]
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	out := make([]NextHop, 0, len(best.NextHops))
+	for _, h := range best.NextHops {
+		if !h.Addr.IsValid() { // a device route: on-link there
+			h.Addr = a
+		}
+		out = append(out, h)
+	}
+	return out
+}
