@@ -74,11 +74,7 @@ func (DecTTL) String() string { return "dec_ttl" }
 type SetField struct{ FieldMatch }
 
 func (a SetField) String() string {
-	v := formatValue(a.Field, a.Value)
-	if a.Mask != nil {
-		v += "/" + formatMask(a.Field, a.Mask)
-	}
-	return "set_field:" + v + "->" + a.Field.String()
+	return "set_field:" + a.valueText() + "->" + a.Field.String()
 }
 
 // Set is a SetField with the value of a FieldMatch: Set(EthSrc(mac)).

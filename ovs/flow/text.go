@@ -123,11 +123,19 @@ func (m FieldMatch) text() string {
 	case m.Field == FieldIPFrag:
 		return m.Field.inMatch() + "=" + formatFrag(m)
 	}
-	s := m.Field.inMatch() + "=" + formatValue(m.Field, m.Value)
-	if m.Mask != nil {
-		s += "/" + formatMask(m.Field, m.Mask)
+	return m.Field.inMatch() + "=" + m.valueText()
+}
+
+// valueText is VALUE or VALUE/MASK. A number of which only some bits count is
+// written in hexadecimal.
+func (m FieldMatch) valueText() string {
+	switch {
+	case m.Mask == nil:
+		return formatValue(m.Field, m.Value)
+	case m.Field.Info().kind == kindDecimal:
+		return formatHex(m.Value) + "/" + formatHex(m.Mask)
 	}
-	return s
+	return formatValue(m.Field, m.Value) + "/" + formatMask(m.Field, m.Mask)
 }
 
 // vlanPresent is the bit of vlan_vid that says that there is a tag.
