@@ -179,7 +179,7 @@ func tail(f *os.File, offset int64, lines int) string {
 // prune deletes archives and probes that were not used lately. The newest of a
 // name are kept whatever their age, for switching between branches.
 func (b *builder) prune() error {
-	const keep, age = 4, time.Hour
+	const keep, age = 3, time.Hour
 	var errs []error
 	patterns := []string{"probe-*[0-9a-f]", "probe-*.tar"}
 	for _, tag := range b.options.Tags {

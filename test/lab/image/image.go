@@ -122,7 +122,7 @@ func (b *builder) product(ctx context.Context, tag string) (Image, error) {
 	args := []string{
 		"--build-arg", "GOPROXY=" + b.env.Proxy,
 		"--build-arg", "GOSUMDB=" + b.env.SumDB,
-		"--build-arg", "VERSION=lab-" + tag,
+		"--label", "org.opencontainers.image.version=lab-" + tag,
 		"--volume", b.env.Cache + ":/root/.cache/go-build",
 		"--volume", b.env.ModCache + ":/go/pkg/mod",
 		"--volume", "/etc/ssl/certs:/run/lab-certs:ro",
