@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BGPPeer makes the selected nodes speak BGP with a router.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=waymark
+// +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.address`
+// +kubebuilder:printcolumn:name="ASN",type=integer,JSONPath=`.spec.asn`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.ready`,description="Nodes with an established session, of those selected"
+// +kubebuilder:printcolumn:name="Interface",type=string,priority=1,JSONPath=`.spec.interface`
+// +kubebuilder:printcolumn:name="Status",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be at most 63 lower-case letters, digits and '-', because sessions are named NODE.PEER"
+type BGPPeer struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec BGPPeerSpec `json:"spec"`
+	// +optional
+	Status BGPPeerStatus `json:"status,omitzero"`
+}
+
+// BGPPeerList is a list of BGPPeers.
+//
+// +kubebuilder:object:root=true
+type BGPPeerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []BGPPeer `json:"items"`
+}
+
+// BGPPeerSpec says which nodes peer with which router, and how.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.address) != has(self.interface)",message="exactly one of address and interface must be given"
+// +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultihop) || !has(self.gtsm)",message="ebgpMultihop and gtsm exclude each other: the one lets far senders in, the other keeps them out"
+// +kubebuilder:validation:XValidation:rule="!has(self.address) || !has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.address).family() == ip(self.sourceAddress).family()",message="address and sourceAddress must be of the same IP family"
+// +kubebuilder:validation:XValidation:rule="!has(self.interface) || !has(self.ebgpMultihop)",message="ebgpMultihop cannot be used with interface: such a peer is always on the link"
+type BGPPeerSpec struct {
+	// nodeSelector selects the nodes that peer with this router. Without it,
+	// every node does.
+	//
+	// +optional
+	NodeSelector *NodeSelector `json:"nodeSelector,omitempty"`
+
+	// address of the router, IPv4 or IPv6.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IPv4 or IPv6 address, such as 192.0.2.1 or 2001:db8::1"
+	// +kubebuilder:validation:XValidation:rule="!isIP(self) || ip(self).isGlobalUnicast() || (ip(self).family() == 4 && ip(self).isLinkLocalUnicast())",message="must be the unicast address of a router; for an IPv6 link-local peer give interface instead"
+	Address string `json:"address,omitempty"`
+
+	// interface of the nodes on whose link the router is found by its router
+	// advertisements (unnumbered peering).
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[^/:\s]+$`
+	Interface string `json:"interface,omitempty"`
+
+	// port is the router's TCP port.
+	//
+	// +optional
+	// +kubebuilder:default=179
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+
+	// asn is the router's AS number.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4294967294
+	// +kubebuilder:validation:XValidation:rule="!(self in [23456, 65535])",message="23456 and 65535 are reserved (RFC 6793, RFC 7300)"
+	ASN int64 `json:"asn"`
+
+	// localASN is the AS number that the nodes use towards this router.
+	// Without it they use their own (bgp.asn of the configuration, or the node
+	// label that bgp.asnNodeLabel names).
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4294967294
+	// +kubebuilder:validation:XValidation:rule="!(self in [23456, 65535])",message="23456 and 65535 are reserved (RFC 6793, RFC 7300)"
+	LocalASN *int64 `json:"localASN,omitempty"`
+
+	// sourceAddress is the nodes' own address of the session. It only makes
+	// sense where the selected node is one or the address is anycast.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IPv4 or IPv6 address, such as 192.0.2.1 or 2001:db8::1"
+	SourceAddress string `json:"sourceAddress,omitempty"`
+
+	// passwordSecretRef names the Secret in namespace kube-system that holds
+	// the session's password (TCP MD5, RFC 2385).
+	//
+	// +optional
+	PasswordSecretRef *SecretKeyRef `json:"passwordSecretRef,omitempty"`
+
+	// ebgpMultihop is the TTL of packets to a router of another AS that is not
+	// on the link. Without it the TTL is 1.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=255
+	EBGPMultihop *int32 `json:"ebgpMultihop,omitempty"`
+
+	// gtsm refuses packets from routers further away (RFC 5082). The router
+	// must be configured for it too.
+	//
+	// +optional
+	GTSM *GTSM `json:"gtsm,omitempty"`
+
+	// timers of the session.
+	//
+	// +optional
+	Timers *BGPTimers `json:"timers,omitempty"`
+
+	// gracefulRestart of this session; without it the configuration's.
+	//
+	// +optional
+	GracefulRestart *BGPGracefulRestart `json:"gracefulRestart,omitempty"`
+
+	// families that are exchanged in this session. Without it both are,
+	// whatever family the session itself runs over (RFC 8950).
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	Families []Family `json:"families,omitempty"`
+
+	// import says which of the router's routes are accepted.
+	//
+	// +optional
+	Import *BGPImport `json:"import,omitempty"`
+}
+
+// SecretKeyRef names a key of a Secret in namespace kube-system.
+type SecretKeyRef struct {
+	// name of the Secret.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name"`
+
+	// key within the Secret.
+	//
+	// +optional
+	// +kubebuilder:default=password
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	Key string `json:"key,omitempty"`
+}
+
+// GTSM is the generalized TTL security mechanism (RFC 5082).
+type GTSM struct {
+	// maxHops is how many hops away the router may be.
+	//
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=254
+	MaxHops int32 `json:"maxHops,omitempty"`
+}
+
+// BGPTimers are the timers of a session (RFC 4271, section 10).
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || duration(self.holdTime) == duration('0s') || (duration(self.holdTime) >= duration('3s') && duration(self.holdTime) <= duration('65535s'))",message="holdTime must be 0s, or 3s to 65535s (RFC 4271)"
+// +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime).getSeconds() * 3 <= (has(self.holdTime) ? duration(self.holdTime).getSeconds() : 90)",message="keepaliveTime must be at most a third of holdTime (which is 90s when not given)"
+// +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) >= duration('1s') || (has(self.holdTime) && duration(self.holdTime) == duration('0s'))",message="keepaliveTime must be at least 1s unless holdTime is 0s"
+// +kubebuilder:validation:XValidation:rule="!has(self.connectRetryTime) || (duration(self.connectRetryTime) >= duration('1s') && duration(self.connectRetryTime) <= duration('65535s'))",message="connectRetryTime must be 1s to 65535s"
+type BGPTimers struct {
+	// holdTime is after how much silence the session is given up. 0s: never.
+	// Without it, 90s. The lower of both sides' counts.
+	//
+	// +optional
+	HoldTime Duration `json:"holdTime,omitempty"`
+
+	// keepaliveTime is how often a sign of life is sent. Without it, a third
+	// of holdTime.
+	//
+	// +optional
+	KeepaliveTime Duration `json:"keepaliveTime,omitempty"`
+
+	// connectRetryTime is how long to wait between attempts to connect.
+	// Without it, 10s.
+	//
+	// +optional
+	ConnectRetryTime Duration `json:"connectRetryTime,omitempty"`
+}
+
+// BGPGracefulRestart is RFC 4724 for one session.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.restartTime) || (duration(self.restartTime) >= duration('1s') && duration(self.restartTime) <= duration('4095s'))",message="restartTime must be 1s to 4095s (RFC 4724)"
+type BGPGracefulRestart struct {
+	// enabled offers graceful restart to the router. Without it the
+	// configuration decides.
+	//
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// restartTime is how long the router keeps a restarting node's routes.
+	// Without it the configuration decides.
+	//
+	// +optional
+	RestartTime Duration `json:"restartTime,omitempty"`
+}
+
+// BGPImport says which routes of a router are accepted. The Pod CIDRs of the
+// cluster's other nodes, and prefixes inside them, always are.
+type BGPImport struct {
+	// allowDefaultRoute accepts 0.0.0.0/0 and ::/0.
+	//
+	// +optional
+	AllowDefaultRoute bool `json:"allowDefaultRoute,omitempty"`
+
+	// prefixes that are accepted as well.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	Prefixes []PrefixMatch `json:"prefixes,omitempty"`
+
+	// maxPrefixes is how many routes are accepted in each family; what comes
+	// after is counted and left out, and the session stays.
+	//
+	// +optional
+	// +kubebuilder:default=1000
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	MaxPrefixes int32 `json:"maxPrefixes,omitempty"`
+}
+
+// PrefixMatch matches prefixes inside a CIDR. Without ge and le it matches the
+// CIDR itself only.
+//
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !has(self.ge) || (self.ge >= cidr(self.cidr).prefixLength() && self.ge <= (cidr(self.cidr).ip().family() == 4 ? 32 : 128))",message="ge must be at least the CIDR's own length and at most 32 (IPv4) or 128 (IPv6)"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || !has(self.le) || (self.le >= cidr(self.cidr).prefixLength() && self.le <= (cidr(self.cidr).ip().family() == 4 ? 32 : 128))",message="le must be at least the CIDR's own length and at most 32 (IPv4) or 128 (IPv6)"
+// +kubebuilder:validation:XValidation:rule="!has(self.ge) || !has(self.le) || self.ge <= self.le",message="ge must not be above le"
+type PrefixMatch struct {
+	// cidr that contains the prefix.
+	//
+	// +kubebuilder:validation:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a CIDR, such as 192.0.2.0/24 or 2001:db8::/32"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="must be a network without host bits"
+	CIDR string `json:"cidr"`
+
+	// ge is the least length of the prefix; without le it has no upper bound.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=128
+	GE *int32 `json:"ge,omitempty"`
+
+	// le is the greatest length of the prefix; without ge it has the CIDR's
+	// length as its lower bound.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=128
+	LE *int32 `json:"le,omitempty"`
+}
+
+// BGPPeerStatus sums up the sessions of all nodes with the router.
+type BGPPeerStatus struct {
+	// ready is how many of the selected nodes have an established session,
+	// such as 2/3.
+	//
+	// +optional
+	Ready string `json:"ready,omitempty"`
+
+	// conditions: Ready says whether every selected node has an established
+	// session, and if not, what each problem is and on which nodes.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BGPSession is what a node's agent reports of its session with a BGPPeer. It
+// is named NODE.PEER, belongs to the Node and is written by that agent alone.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=waymark
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.node`
+// +kubebuilder:printcolumn:name="Peer",type=string,JSONPath=`.status.peer`
+// +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.status.address`
+// +kubebuilder:printcolumn:name="ASN",type=integer,JSONPath=`.status.asn`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.since`
+// +kubebuilder:printcolumn:name="Received",type=integer,JSONPath=`.status.received`
+// +kubebuilder:printcolumn:name="Advertised",type=integer,JSONPath=`.status.advertised`
+// +kubebuilder:printcolumn:name="Error",type=string,JSONPath=`.status.lastError`
+type BGPSession struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// There is no spec and so no status subresource: the object is a report.
+	Status BGPSessionStatus `json:"status"`
+}
+
+// BGPSessionList is a list of BGPSessions.
+//
+// +kubebuilder:object:root=true
+type BGPSessionList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []BGPSession `json:"items"`
+}
+
+// SessionState is the state of a session: those of RFC 4271, section 8.2.2, or
+// Invalid where the agent could not configure the session at all.
+//
+// +kubebuilder:validation:Enum=Invalid;Idle;Connect;Active;OpenSent;OpenConfirm;Established
+type SessionState string
+
+// The states of a session.
+const (
+	SessionInvalid     SessionState = "Invalid"
+	SessionIdle        SessionState = "Idle"
+	SessionConnect     SessionState = "Connect"
+	SessionActive      SessionState = "Active"
+	SessionOpenSent    SessionState = "OpenSent"
+	SessionOpenConfirm SessionState = "OpenConfirm"
+	SessionEstablished SessionState = "Established"
+)
+
+// BGPSessionStatus is the state of a session as its node sees it.
+type BGPSessionStatus struct {
+	// node that reports.
+	Node string `json:"node"`
+
+	// peer is the name of the BGPPeer.
+	Peer string `json:"peer"`
+
+	// address of the router.
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
+
+	// asn of the router.
+	//
+	// +optional
+	ASN int64 `json:"asn,omitempty"`
+
+	// localASN that the node uses towards the router.
+	//
+	// +optional
+	LocalASN int64 `json:"localASN,omitempty"`
+
+	// state of the session.
+	State SessionState `json:"state"`
+
+	// since when it is in this state.
+	//
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+
+	// received is how many prefixes the router announced.
+	Received int64 `json:"received"`
+
+	// accepted is how many of them the import filter let through.
+	Accepted int64 `json:"accepted"`
+
+	// advertised is how many prefixes the node announced to the router.
+	Advertised int64 `json:"advertised"`
+
+	// lastError in words; empty while the session is well.
+	//
+	// +optional
+	LastError string `json:"lastError,omitempty"`
+
+	// conditions: Ready, and Filtered when routes of the router were refused
+	// or cut off at maxPrefixes.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
