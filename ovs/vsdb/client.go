@@ -21,11 +21,12 @@ var ErrNotConnected = errors.New("not connected to OVSDB")
 
 // Timing of the connection.
 const (
-	connectTimeout = 10 * time.Second
-	echoInterval   = 5 * time.Second
-	echoTimeout    = 5 * time.Second
-	backoffMin     = 100 * time.Millisecond
-	backoffMax     = 2 * time.Second
+	connectTimeout  = 10 * time.Second
+	transactTimeout = 10 * time.Second
+	echoInterval    = 5 * time.Second
+	echoTimeout     = 5 * time.Second
+	backoffMin      = 100 * time.Millisecond
+	backoffMax      = 2 * time.Second
 	// remindEvery is how often a missing database is spoken of in the log.
 	remindEvery = 30 * time.Second
 
@@ -223,12 +224,21 @@ func readSnapshot(ctx context.Context, conn client.Client) (snapshot, error) {
 }
 
 // transact commits ops and turns every kind of failure into an error. Each
-// mutation or update has to have found its row.
+// mutation or update has to have found its row. A transaction under way is not
+// abandoned when ctx ends: nobody would know whether it happened.
 func transact(ctx context.Context, conn client.Client, ops []ovsdb.Operation) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), transactTimeout, errors.New("OVSDB does not answer"))
+	defer cancel()
 	results, err := conn.Transact(ctx, ops...)
 	if err != nil {
-		if errors.Is(err, client.ErrNotConnected) {
+		switch {
+		case errors.Is(err, client.ErrNotConnected):
 			return ErrNotConnected
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		}
 		return err
 	}

@@ -86,7 +86,10 @@ func diffPort(b Bridge, p Port, existing *actualBridge, actual snapshot) []chang
 	add := change{kind: addPort, bridge: b, port: p}
 	ap, ok := existing.ports[p.Name]
 	if !ok {
-		if other, ok := actual.portBridge[p.Name]; ok {
+		// A port of ours on another bridge moves; with somebody else's the
+		// addition fails and says where it is.
+		if other, ok := actual.portBridge[p.Name]; ok &&
+			actual.bridges[other].ports[p.Name].iface.ExternalIDs[OwnerKey] == OwnerAgent {
 			return []change{{kind: delPort, bridge: b, port: p, portBridge: other}, add}
 		}
 		return []change{add}
