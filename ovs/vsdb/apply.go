@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/ovn-kubernetes/libovsdb/client"
 	"github.com/ovn-kubernetes/libovsdb/model"
 	"github.com/ovn-kubernetes/libovsdb/ovsdb"
 	"k8s.io/klog/v2"
@@ -82,7 +81,7 @@ func (ch change) String() string {
 	}
 }
 
-func execute(ctx context.Context, conn client.Client, now snapshot, ch change) error {
+func execute(ctx context.Context, conn *connection, now snapshot, ch change) error {
 	var ops []ovsdb.Operation
 	var err error
 	switch ch.kind {
@@ -120,7 +119,7 @@ func concat(builders ...func() ([]ovsdb.Operation, error)) ([]ovsdb.Operation, e
 	return out, nil
 }
 
-func addBridgeOps(conn client.Client, now snapshot, b Bridge) ([]ovsdb.Operation, error) {
+func addBridgeOps(conn *connection, now snapshot, b Bridge) ([]ovsdb.Operation, error) {
 	root := &rootRow{UUID: now.rootUUID}
 	failMode := b.FailMode
 	return concat(
@@ -152,7 +151,7 @@ func addBridgeOps(conn client.Client, now snapshot, b Bridge) ([]ovsdb.Operation
 	)
 }
 
-func updateBridgeOps(conn client.Client, now snapshot, b Bridge) ([]ovsdb.Operation, error) {
+func updateBridgeOps(conn *connection, now snapshot, b Bridge) ([]ovsdb.Operation, error) {
 	actual, ok := now.bridges[b.Name]
 	if !ok {
 		return nil, errors.New("no such bridge")
@@ -187,7 +186,7 @@ func setKeys(column *map[string]string, values map[string]string) []model.Mutati
 	}
 }
 
-func delBridgeOps(conn client.Client, now snapshot, name string) ([]ovsdb.Operation, error) {
+func delBridgeOps(conn *connection, now snapshot, name string) ([]ovsdb.Operation, error) {
 	actual, ok := now.bridges[name]
 	if !ok {
 		return nil, nil
@@ -216,7 +215,7 @@ func interfaceFor(p Port) interfaceRow {
 	return row
 }
 
-func addPortOps(conn client.Client, now snapshot, bridge string, iface interfaceRow) ([]ovsdb.Operation, error) {
+func addPortOps(conn *connection, now snapshot, bridge string, iface interfaceRow) ([]ovsdb.Operation, error) {
 	if other, ok := now.portBridge[iface.Name]; ok {
 		return nil, fmt.Errorf("it already belongs to bridge %s", other)
 	}
@@ -227,7 +226,7 @@ func addPortOps(conn client.Client, now snapshot, bridge string, iface interface
 	return insertPortOps(conn, actual.row.UUID, iface)
 }
 
-func insertPortOps(conn client.Client, bridgeUUID string, iface interfaceRow) ([]ovsdb.Operation, error) {
+func insertPortOps(conn *connection, bridgeUUID string, iface interfaceRow) ([]ovsdb.Operation, error) {
 	br := &bridgeRow{UUID: bridgeUUID}
 	iface.UUID = "wmiface"
 	return concat(
@@ -243,7 +242,7 @@ func insertPortOps(conn client.Client, bridgeUUID string, iface interfaceRow) ([
 	)
 }
 
-func updatePortOps(conn client.Client, now snapshot, ch change) ([]ovsdb.Operation, error) {
+func updatePortOps(conn *connection, now snapshot, ch change) ([]ovsdb.Operation, error) {
 	actual, ok := now.bridges[ch.bridge.Name]
 	if !ok {
 		return nil, errors.New("no such bridge")
@@ -271,7 +270,7 @@ func updatePortOps(conn client.Client, now snapshot, ch change) ([]ovsdb.Operati
 
 // delPortOps takes the port off its bridge. The database then drops the rows
 // of port and interface, which nothing refers to any more.
-func delPortOps(conn client.Client, now snapshot, bridge, name string) ([]ovsdb.Operation, error) {
+func delPortOps(conn *connection, now snapshot, bridge, name string) ([]ovsdb.Operation, error) {
 	actual, ok := now.bridges[bridge]
 	if !ok {
 		return nil, nil

@@ -12,7 +12,6 @@ import (
 	"github.com/ovn-kubernetes/libovsdb/cache"
 	"github.com/ovn-kubernetes/libovsdb/client"
 	"github.com/ovn-kubernetes/libovsdb/model"
-	"github.com/ovn-kubernetes/libovsdb/ovsdb"
 	"k8s.io/klog/v2"
 )
 
@@ -50,7 +49,7 @@ type Client struct {
 	params Params
 
 	mu   sync.Mutex
-	conn client.Client // nil while not connected
+	conn *connection // nil while not connected
 	// changed is closed and replaced at every change.
 	changed chan struct{}
 }
@@ -107,53 +106,52 @@ func (c *Client) session(ctx context.Context) (connected bool, err error) {
 		return false, fmt.Errorf("OVSDB model: %w", err)
 	}
 	logger := klog.FromContext(ctx).V(4)
-	conn, err := client.NewOVSDBClient(dbModel, client.WithEndpoint(c.params.Endpoint), client.WithLogger(&logger))
+	lib, err := client.NewOVSDBClient(dbModel, client.WithEndpoint(c.params.Endpoint), client.WithLogger(&logger))
 	if err != nil {
 		return false, fmt.Errorf("OVSDB client for %s: %w", c.params.Endpoint, err)
 	}
-	// Closing tells the library to stop its goroutines. It drops this
-	// notification if nobody is there to take it.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The library drops this notification if nobody is there to take it.
 	broken := make(chan struct{})
-	done := make(chan struct{})
-	defer close(done)
 	go func() {
 		select {
-		case <-conn.DisconnectNotify():
+		case <-lib.DisconnectNotify():
 			close(broken)
-		case <-done:
+		case <-ctx.Done():
 		}
 	}()
-	defer conn.Close()
-	if err := c.start(ctx, conn); err != nil {
+	defer lib.Close()
+	if err := c.start(ctx, lib); err != nil {
 		return false, err
 	}
 	klog.FromContext(ctx).Info("Connected to OVSDB")
-	c.setConn(conn)
+	c.setConn(&connection{Client: lib, session: ctx})
 	defer c.setConn(nil)
-	return true, watch(ctx, conn, broken)
+	return true, watch(ctx, lib, broken)
 }
 
 // start connects and fills the replica.
-func (c *Client) start(ctx context.Context, conn client.Client) error {
+func (c *Client) start(ctx context.Context, lib client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := conn.Connect(ctx); err != nil {
+	if err := lib.Connect(ctx); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	handle := func(string, model.Model) { c.signal() }
-	conn.Cache().AddEventHandler(&cache.EventHandlerFuncs{
+	lib.Cache().AddEventHandler(&cache.EventHandlerFuncs{
 		AddFunc:    handle,
 		UpdateFunc: func(string, model.Model, model.Model) { c.signal() },
 		DeleteFunc: handle,
 	})
-	if _, err := conn.Monitor(ctx, conn.NewMonitor(monitored()...)); err != nil {
+	if _, err := lib.Monitor(ctx, lib.NewMonitor(monitored()...)); err != nil {
 		return fmt.Errorf("monitor: %w", err)
 	}
 	return nil
 }
 
 // watch returns when the connection is broken or the server does not answer.
-func watch(ctx context.Context, conn client.Client, broken <-chan struct{}) error {
+func watch(ctx context.Context, lib client.Client, broken <-chan struct{}) error {
 	ticker := time.NewTicker(echoInterval)
 	defer ticker.Stop()
 	for {
@@ -164,7 +162,7 @@ func watch(ctx context.Context, conn client.Client, broken <-chan struct{}) erro
 			return errors.New("the server closed the connection")
 		case <-ticker.C:
 			echoCtx, cancel := context.WithTimeout(ctx, echoTimeout)
-			err := conn.Echo(echoCtx)
+			err := lib.Echo(echoCtx)
 			cancel()
 			if err != nil {
 				return fmt.Errorf("echo: %w", err)
@@ -173,7 +171,7 @@ func watch(ctx context.Context, conn client.Client, broken <-chan struct{}) erro
 	}
 }
 
-func (c *Client) setConn(conn client.Client) {
+func (c *Client) setConn(conn *connection) {
 	c.mu.Lock()
 	c.conn = conn
 	c.mu.Unlock()
@@ -192,7 +190,7 @@ func (c *Client) signal() {
 }
 
 // current returns the connection and a channel that is closed at the next change.
-func (c *Client) current() (client.Client, <-chan struct{}, error) {
+func (c *Client) current() (*connection, <-chan struct{}, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn == nil {
@@ -205,57 +203,6 @@ func (c *Client) current() (client.Client, <-chan struct{}, error) {
 func (c *Client) Connected() bool {
 	_, _, err := c.current()
 	return err == nil
-}
-
-// readSnapshot copies the replica.
-func readSnapshot(ctx context.Context, conn client.Client) (snapshot, error) {
-	var (
-		roots   []rootRow
-		bridges []bridgeRow
-		ports   []portRow
-		ifaces  []interfaceRow
-	)
-	for _, list := range []any{&roots, &bridges, &ports, &ifaces} {
-		if err := conn.List(ctx, list); err != nil {
-			return snapshot{}, fmt.Errorf("read OVSDB replica: %w", err)
-		}
-	}
-	return newSnapshot(roots, bridges, ports, ifaces), nil
-}
-
-// transact commits ops and turns every kind of failure into an error. Each
-// mutation or update has to have found its row. A transaction under way is not
-// abandoned when ctx ends: nobody would know whether it happened.
-func transact(ctx context.Context, conn client.Client, ops []ovsdb.Operation) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), transactTimeout, errors.New("OVSDB does not answer"))
-	defer cancel()
-	results, err := conn.Transact(ctx, ops...)
-	if err != nil {
-		switch {
-		case errors.Is(err, client.ErrNotConnected):
-			return ErrNotConnected
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		}
-		return err
-	}
-	opErrs, err := ovsdb.CheckOperationResults(results, ops)
-	if err != nil {
-		errs := make([]error, 0, len(opErrs)+1)
-		for _, e := range opErrs {
-			errs = append(errs, e)
-		}
-		return errors.Join(append(errs, err)...)
-	}
-	for i, op := range ops {
-		if (op.Op == ovsdb.OperationMutate || op.Op == ovsdb.OperationUpdate) && results[i].Count == 0 {
-			return fmt.Errorf("the row of table %s is gone", op.Table)
-		}
-	}
-	return nil
 }
 
 // awaitPort waits until ovs-vswitchd has made the port or failed to.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/cenkalti/rpc2"
 	"github.com/go-logr/logr"
-	"github.com/ovn-kubernetes/libovsdb/client"
 	"github.com/ovn-kubernetes/libovsdb/database"
 	"github.com/ovn-kubernetes/libovsdb/database/inmemory"
 	"github.com/ovn-kubernetes/libovsdb/model"
@@ -131,7 +130,7 @@ func startVswitchd(t *testing.T, endpoint string) *fakeVswitchd {
 	return v
 }
 
-func (v *fakeVswitchd) assign(t *testing.T, conn client.Client) {
+func (v *fakeVswitchd) assign(t *testing.T, conn *connection) {
 	s, err := readSnapshot(t.Context(), conn)
 	if err != nil {
 		return
