@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podlink
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownNamespace is the namespace of the calling thread.
+const ownNamespace = "/proc/thread-self/ns/net"
+
+// openNamespace opens the network namespace at the path.
+func openNamespace(path string) (*os.File, error) {
+	if path == "" {
+		return nil, ErrNoNamespace
+	}
+	// O_NONBLOCK: a FIFO at the path would otherwise block the open.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrNoNamespace
+	case err != nil:
+		return nil, err
+	}
+	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return nil, errors.Join(ErrNotNamespace, f.Close())
+	}
+	return f, nil
+}
+
+// sameNamespace reports whether two open namespaces are one.
+func sameNamespace(a, b *os.File) (bool, error) {
+	fa, err := a.Stat()
+	if err != nil {
+		return false, err
+	}
+	fb, err := b.Stat()
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(fa, fb), nil
+}
+
+// openPod opens a Pod's namespace and the host's, which must be another.
+func (l *Links) openPod(path string) (pod, host *os.File, err error) {
+	if pod, err = openNamespace(path); err != nil {
+		return nil, nil, err
+	}
+	if host, err = l.openHost(); err != nil {
+		return nil, nil, errors.Join(err, pod.Close())
+	}
+	same, err := sameNamespace(pod, host)
+	if err == nil && same {
+		err = fmt.Errorf("%w: it is the host's", ErrNotNamespace)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, pod.Close(), host.Close())
+	}
+	return pod, host, nil
+}
+
+func (l *Links) openHost() (*os.File, error) {
+	path := l.hostNetNS
+	if path == "" {
+		path = ownNamespace
+	}
+	f, err := openNamespace(path)
+	if err != nil {
+		return nil, fmt.Errorf("host namespace: %w", err)
+	}
+	return f, nil
+}
+
+// inNamespace runs fn on a thread of its own that is in the namespace. Sysctls
+// and sockets that fn opens are the namespace's.
+func inNamespace(ns *os.File, fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := openNamespace(ownNamespace)
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("opening the namespace of the thread: %w", err)
+			return
+		}
+		defer home.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("entering namespace %s: %w", ns.Name(), err)
+			return
+		}
+		err = fn()
+		if backErr := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); backErr == nil {
+			runtime.UnlockOSThread()
+		} // else the thread ends with this goroutine: nobody else gets it
+		done <- err
+	}()
+	return <-done
+}
