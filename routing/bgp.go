@@ -140,3 +140,13 @@ func RouterIDOf(n Node) netip.Addr {
 	// 1.0.0.0 to 126.255.255.255: a plausible unicast address, never zero.
 	return netip.AddrFrom4([4]byte{1 + sum[0]%126, sum[1], sum[2], sum[3]})
 }
+
+// BGPConfig is all that a node's BGP speaker is told. Without a peer the
+// speaker does not run.
+type BGPConfig struct {
+	Speaker        SpeakerConfig
+	Peers          []Peer
+	Advertisements []Advertisement
+	// Scope is what the import filter of all peers knows.
+	Scope ImportScope
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gobgp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+
+	"github.com/waymark-net/waymark/routing"
+)
+
+// trouble is what went wrong with one peer.
+type trouble struct {
+	// down: why the last established session ended.
+	down   string
+	downAt time.Time
+	// try: why the last attempt to establish one failed.
+	try   string
+	tryAt time.Time
+	// clue: the most telling log record of an established session that is
+	// about to end.
+	clue string
+	// warning: what an established peer does wrong.
+	warning string
+}
+
+// lastError returns the error to show.
+func (t trouble) lastError(established bool) (string, time.Time) {
+	if established || t.try == "" {
+		return t.down, t.downAt
+	}
+	return t.try, t.tryAt
+}
+
+func (t *trouble) cameUp() {
+	t.try, t.clue = "", ""
+}
+
+func (t *trouble) wentDown(why api.PeerState_DisconnectReason, at time.Time) {
+	t.down, t.downAt = t.clue, at
+	if t.down == "" {
+		t.down = downWords(why)
+	}
+	t.clue, t.try = "", ""
+}
+
+// failed notes an attempt that ended in a state change; records of the log
+// say more than the reason of the event.
+func (t *trouble) failed(why api.PeerState_DisconnectReason, at time.Time) {
+	words := map[api.PeerState_DisconnectReason]string{
+		api.PeerState_DISCONNECT_REASON_INVALID_MSG: refusedOpen,
+		api.PeerState_DISCONNECT_REASON_READ_FAILED: closedAfterOpen,
+	}[why]
+	if words != "" && (t.try == "" || at.Sub(t.tryAt) > time.Second) {
+		t.try, t.tryAt = words, at
+	}
+}
+
+const (
+	refusedOpen     = "the peer refused our OPEN message: does it expect another ASN of this node?"
+	closedAfterOpen = "the peer closed the connection instead of answering our OPEN message: does it have this node as a neighbour?"
+)
+
+func downWords(why api.PeerState_DisconnectReason) string {
+	switch why {
+	case api.PeerState_DISCONNECT_REASON_HOLD_TIMER_EXPIRED:
+		return "hold timer expired: the peer was silent"
+	case api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART:
+		return "the peer closed the connection without a reason, its routes are kept for its restart time"
+	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED:
+		return "the peer closed the connection without a reason"
+	case api.PeerState_DISCONNECT_REASON_DECONFIGURED:
+		return "the configuration of the peer changed"
+	}
+	return "the session ended (" + strings.ToLower(strings.TrimPrefix(why.String(), "DISCONNECT_REASON_")) + ")"
+}
+
+// dialWords turns a failed connection attempt into words.
+func dialWords(p routing.Peer, err string) string {
+	port := p.Port
+	if port == 0 {
+		port = 179
+	}
+	to := fmt.Sprintf("%s port %d", p.Address, port)
+	switch {
+	case strings.Contains(err, "connection refused"):
+		return "connection refused by " + to
+	case strings.Contains(err, "timeout") && p.Password != "":
+		return "no answer from " + to + ": unreachable, or the passwords (TCP MD5) differ"
+	case strings.Contains(err, "timeout"):
+		return "no answer from " + to + ": unreachable, or the peer wants a password (TCP MD5)"
+	case strings.Contains(err, "no route to host"):
+		return "no route to " + to
+	case strings.Contains(err, "network is unreachable"):
+		return "network of " + to + " is unreachable"
+	case strings.Contains(err, "cannot assign requested address"):
+		return fmt.Sprintf("source address %s is not an address of this node", p.SourceAddress)
+	}
+	return "connection to " + to + " failed: " + err
+}
+
+// notifications are the error codes and subcodes of RFC 4271, 4486, 6608 and 8538.
+var notifications = map[uint8]struct {
+	name string
+	sub  map[uint8]string
+}{
+	1: {"message header error", map[uint8]string{1: "connection not synchronized", 2: "bad message length", 3: "bad message type"}},
+	2: {"OPEN rejected", map[uint8]string{1: "unsupported version", 2: "Bad Peer AS", 3: "Bad BGP Identifier (same router ID?)",
+		4: "unsupported optional parameter", 6: "unacceptable hold time", 7: "unsupported capability"}},
+	3: {"UPDATE rejected", map[uint8]string{1: "malformed attribute list", 2: "unrecognized well-known attribute",
+		3: "missing well-known attribute", 4: "attribute flags error", 5: "attribute length error", 6: "invalid ORIGIN",
+		8: "invalid NEXT_HOP", 9: "optional attribute error", 10: "invalid network field", 11: "malformed AS_PATH"}},
+	4: {"hold timer expired", nil},
+	5: {"message not expected in this state", nil},
+	6: {"Cease", map[uint8]string{1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
+		4: "administrative reset", 5: "connection rejected", 6: "other configuration change", 7: "connection collision",
+		8: "out of resources", 9: "hard reset", 10: "BFD down"}},
+	7: {"ROUTE-REFRESH message error", nil},
+}
+
+// notificationWords names a NOTIFICATION.
+func notificationWords(code, subcode uint8) string {
+	n, ok := notifications[code]
+	if !ok {
+		return fmt.Sprintf("error %d/%d", code, subcode)
+	}
+	if sub, ok := n.sub[subcode]; ok {
+		return n.name + ": " + sub
+	}
+	if subcode != 0 {
+		return fmt.Sprintf("%s (subcode %d)", n.name, subcode)
+	}
+	return n.name
+}
+
+// logHandler reads GoBGP's log for the watch, and passes on what concerns an
+// operator.
+type logHandler struct {
+	watch *watch
+	attrs []slog.Attr
+}
+
+// Enabled implements slog.Handler: failed connection attempts are debug records.
+func (*logHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+// WithAttrs implements slog.Handler.
+func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &logHandler{watch: h.watch, attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+}
+
+// WithGroup implements slog.Handler: GoBGP uses no groups.
+func (h *logHandler) WithGroup(string) slog.Handler { return h }
+
+// Handle implements slog.Handler.
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Level < slog.LevelInfo && r.Message != msgDialFailed && r.Message != msgOutgoingFailed {
+		return nil
+	}
+	rec := record{message: r.Message, at: r.Time, attrs: map[string]slog.Value{}}
+	for _, a := range h.attrs {
+		rec.attrs[a.Key] = a.Value
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		rec.attrs[a.Key] = a.Value
+		return true
+	})
+	addr, err := netip.ParseAddr(rec.text("Key"))
+	if err == nil {
+		h.watch.with(addr, func(s *sighting) { s.read(rec) })
+		h.watch.wake()
+	}
+	h.pass(r, rec)
+	return nil
+}
+
+// pass logs warnings as they are, what is normal only when asked for.
+func (h *logHandler) pass(r slog.Record, rec record) {
+	if r.Level < slog.LevelInfo {
+		return
+	}
+	level := 4
+	if r.Level >= slog.LevelWarn {
+		level = 0
+	}
+	values := []any{"peer", rec.text("Key")}
+	for _, k := range []string{"State", "Reason", "Error", "Err", "Code", "Subcode"} {
+		if v, ok := rec.attrs[k]; ok {
+			values = append(values, strings.ToLower(k), v.String())
+		}
+	}
+	h.watch.logger.V(level).Info("GoBGP: "+r.Message, values...)
+}
+
+// The records of GoBGP that are read.
+const (
+	msgDialFailed      = "failed to connect"
+	msgOutgoingFailed  = "outgoing connection IO error"
+	msgSent            = "sent notification"
+	msgReceived        = "received notification"
+	msgHoldTimer       = "hold timer expired"
+	msgBadHeader       = "Session will be reset due to malformed BGP Header"
+	msgBadMessage      = "Session will be reset due to malformed BGP message"
+	msgBadUpdate       = "Session will be reset due to malformed BGP update message"
+	msgWithdrawn       = "the received Update message was treated as withdraw"
+	msgDiscarded       = "Some attributes were discarded"
+	msgMD5             = "failed to set md5"
+	msgPrefixLimit     = "prefix limit reached"
+	msgLocalMismatch   = "Mismatched local address"
+	establishedInState = "BGP_FSM_ESTABLISHED"
+)
+
+type record struct {
+	message string
+	at      time.Time
+	attrs   map[string]slog.Value
+}
+
+func (r record) text(key string) string {
+	if v, ok := r.attrs[key]; ok {
+		return v.String()
+	}
+	return ""
+}
+
+func (r record) number(key string) uint8 {
+	if v, ok := r.attrs[key]; ok && v.Kind() == slog.KindInt64 {
+		return uint8(v.Int64())
+	}
+	return 0
+}
+
+// read takes one log record about the peer.
+func (s *sighting) read(r record) {
+	words := s.words(r)
+	if words == "" {
+		return
+	}
+	switch {
+	case r.message == msgWithdrawn || r.message == msgDiscarded:
+		s.warning = words
+	case s.up:
+		if s.clue == "" || r.message == msgReceived {
+			s.clue = words
+		}
+	default:
+		s.try, s.tryAt = words, r.at
+	}
+}
+
+func (s *sighting) words(r record) string {
+	code, subcode := r.number("Code"), r.number("Subcode")
+	switch r.message {
+	case msgDialFailed:
+		return dialWords(s.peer, r.text("Error"))
+	case msgOutgoingFailed:
+		return closedAfterOpen
+	case msgReceived:
+		words := "the peer closed the session: " + notificationWords(code, subcode)
+		if why := r.text("Communicated-Reason"); why != "" {
+			words += " (" + why + ")"
+		}
+		return words
+	case msgSent:
+		return s.sentWords(code, subcode)
+	case msgHoldTimer:
+		return "hold timer expired: the peer was silent"
+	case msgBadHeader, msgBadMessage, msgBadUpdate:
+		return "the peer sent a malformed message: " + r.text("Error")
+	case msgWithdrawn:
+		return "routes are ignored for a malformed UPDATE: " + r.text("Error")
+	case msgDiscarded:
+		return "attributes of an UPDATE are ignored: " + r.text("Error")
+	case msgMD5:
+		return "the password (TCP MD5) cannot be set: " + r.text("Err")
+	case msgPrefixLimit:
+		return fmt.Sprintf("the peer announced more than %d prefixes, the session rests for %s", prefixLimit, prefixLimitRetry)
+	case msgLocalMismatch:
+		return "the peer connected to " + r.text("Addr") + ", the configured source address is " + r.text("Configured addr")
+	}
+	return ""
+}
+
+// sentWords names a NOTIFICATION of ours. In an established session it
+// follows a record that says more.
+func (s *sighting) sentWords(code, subcode uint8) string {
+	switch {
+	case code == 2 && subcode == 2:
+		return fmt.Sprintf("OPEN rejected: Bad Peer AS: the peer is not in AS %d", s.peer.ASN)
+	case code == 5 && !s.up:
+		return refusedOpen
+	case code == 6 && s.up:
+		return "" // our own doing
+	}
+	return "we closed the session: " + notificationWords(code, subcode)
+}

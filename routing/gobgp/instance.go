@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gobgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/osrg/gobgp/v4/api"
+	"github.com/osrg/gobgp/v4/pkg/server"
+
+	"github.com/waymark-net/waymark/routing"
+)
+
+// instance is one run of the GoBGP server: it lives as long as ASN, router ID
+// and listening addresses stay.
+type instance struct {
+	config  routing.SpeakerConfig
+	bgp     *server.BgpServer
+	watch   *watch
+	unwatch context.CancelFunc
+	peers   map[netip.Addr]*peer
+	ann     announcements
+	allDone bool // sticky result of converged
+}
+
+// peer is a neighbour that the server has.
+type peer struct {
+	conf routing.Peer
+	learned
+}
+
+// startInstance starts a server without neighbours.
+func startInstance(ctx context.Context, c routing.SpeakerConfig, w *watch) (*instance, error) {
+	inst := &instance{
+		config: c,
+		bgp:    server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{watch: w}), new(slog.LevelVar))),
+		watch:  w,
+		peers:  map[netip.Addr]*peer{},
+		ann:    announcements{paths: map[netip.Prefix]netip.Addr{}},
+	}
+	go inst.bgp.Serve()
+	global := &api.Global{Asn: c.ASN, RouterId: c.RouterID.String(), ListenPort: int32(c.ListenPort)}
+	for _, a := range c.ListenAddresses {
+		global.ListenAddresses = append(global.ListenAddresses, a.String())
+	}
+	err := inst.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: global})
+	if err != nil {
+		inst.bgp.Stop()
+		return nil, fmt.Errorf("starting BGP speaker (AS %d, router ID %s, port %d): %w", c.ASN, c.RouterID, c.ListenPort, err)
+	}
+	var wctx context.Context
+	wctx, inst.unwatch = context.WithCancel(context.WithoutCancel(ctx))
+	if err := w.attach(wctx, inst.bgp); err != nil {
+		return nil, errors.Join(fmt.Errorf("watching BGP events: %w", err), inst.stop(true))
+	}
+	return inst, nil
+}
+
+// stop ends the server. Not deliberate: without a NOTIFICATION to the peers
+// with graceful restart.
+func (i *instance) stop(deliberate bool) error {
+	i.unwatch()
+	err := i.bgp.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: !deliberate})
+	i.bgp.Stop() // what StopBgp leaves: the BFD server's goroutine
+	i.watch.reset()
+	if err != nil {
+		return fmt.Errorf("stopping BGP speaker: %w", err)
+	}
+	return nil
+}
+
+// sameServer says whether both can be served by one instance.
+func sameServer(a, b routing.SpeakerConfig) bool {
+	return a.ASN == b.ASN && a.RouterID == b.RouterID && a.ListenPort == b.ListenPort &&
+		slices.Equal(a.ListenAddresses, b.ListenAddresses)
+}
+
+// setPolicies replaces the policies where they differ.
+func (i *instance) setPolicies(ctx context.Context, want announcements) (changed bool, err error) {
+	if i.ann.policies != nil && reflect.DeepEqual(i.ann.policies.Policies, want.policies.Policies) &&
+		reflect.DeepEqual(i.ann.policies.DefinedSets, want.policies.DefinedSets) {
+		return false, nil
+	}
+	first := i.ann.policies == nil
+	if err := i.bgp.SetPolicies(ctx, want.policies); err != nil {
+		return false, fmt.Errorf("setting BGP policies: %w", err)
+	}
+	i.ann.policies = want.policies
+	if first {
+		for _, a := range assignments() {
+			if err := i.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: a}); err != nil {
+				i.ann.policies = nil
+				return false, fmt.Errorf("assigning BGP policies: %w", err)
+			}
+		}
+	}
+	return true, nil
+}
+
+// refresh sends all announcements again to established peers, after a change
+// of policies.
+func (i *instance) refresh(ctx context.Context, addrs []netip.Addr) error {
+	var errs []error
+	for _, a := range addrs {
+		err := i.bgp.ResetPeer(ctx, &api.ResetPeerRequest{
+			Address: a.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT,
+		})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("announcing again to %s: %w", a, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gobgp
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+
+	"github.com/waymark-net/waymark/routing"
+)
+
+// noEndOfRIB is how long the routes of an established peer may take that does
+// not speak graceful restart and so need not mark their end.
+const noEndOfRIB = 10 * time.Second
+
+// learned is what the last reading of a peer's Adj-RIB-In gave.
+type learned struct {
+	added    time.Time // when the neighbour was configured
+	used     []routing.ReceivedRoute
+	received map[routing.Family]int
+	filtered map[routing.Family]map[routing.FilterReason]int
+	// complete is sticky: the peer counts as converged.
+	complete bool
+}
+
+// markAll has everything read again, for a new filter.
+func (i *instance) markAll() {
+	for a := range i.peers {
+		i.watch.mark(a)
+	}
+}
+
+// readRoutes reads the routes of the peers whose routes changed.
+func (i *instance) readRoutes(filter *routing.ImportFilter) error {
+	var errs []error
+	for _, a := range i.watch.takeMarks() {
+		p, ok := i.peers[a]
+		if !ok {
+			continue
+		}
+		if err := i.readPeer(a, p, filter); err != nil {
+			i.watch.mark(a)
+			errs = append(errs, fmt.Errorf("BGP peer %s: %w", p.conf.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i *instance) readPeer(a netip.Addr, p *peer, filter *routing.ImportFilter) error {
+	external := p.conf.ASN != localASN(i.config, p.conf)
+	received := map[routing.Family]int{}
+	var routes []routing.ReceivedRoute
+	for _, f := range families(p.conf) {
+		req := apiutil.ListPathRequest{
+			TableType: api.TableType_TABLE_TYPE_ADJ_IN,
+			Name:      a.String(),
+			Family:    bgpFamily(f),
+		}
+		err := i.bgp.ListPath(req, func(_ bgp.NLRI, paths []*apiutil.Path) {
+			for _, path := range paths {
+				if r, ok := receivedRoute(path, p.conf, external); ok {
+					routes = append(routes, r)
+					received[f]++
+				}
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("reading received %s routes: %w", f, err)
+		}
+	}
+	p.received = received
+	p.used, p.filtered = routing.Import(routes, filter, p.conf.Import)
+	return nil
+}
+
+// selected returns the best of what all peers announce.
+func (i *instance) selected(maximumPaths int) []routing.LearnedRoute {
+	var all []routing.ReceivedRoute
+	for _, p := range i.peers {
+		all = append(all, p.used...)
+	}
+	return routing.SelectRoutes(all, maximumPaths)
+}
+
+// converged says whether every peer has sent all its routes or can no longer
+// be waited for. Once true it stays so: peers that are added later do not
+// make routes of an earlier run of the agent appear.
+func (i *instance) converged(now time.Time) bool {
+	if i.allDone {
+		return true
+	}
+	i.allDone = true
+	for a, p := range i.peers {
+		if !p.complete {
+			wait := gracefulRestart(i.config, p.conf).RestartTime
+			p.complete = i.watch.heardAll(a, now) || now.Sub(p.added) >= wait
+		}
+		i.allDone = i.allDone && p.complete
+	}
+	return i.allDone
+}
+
+func comparePeers(a, b routing.Peer) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
+}
+
+func sortedPeers(peers map[netip.Addr]*peer) []*peer {
+	out := make([]*peer, 0, len(peers))
+	for _, p := range peers {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *peer) int { return comparePeers(a.conf, b.conf) })
+	return out
+}

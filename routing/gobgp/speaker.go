@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gobgp
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/waymark-net/waymark/routing"
+)
+
+const (
+	// settle is how long routes may gather before they are delivered.
+	settle = 10 * time.Millisecond
+	// pause is how many times as long as reading the routes took the speaker
+	// rests before it reads them again: a peer that floods it costs at most
+	// a fifth of a CPU.
+	pause = 4
+	// tick is how often timers of convergence and counters are looked at.
+	tick = time.Second
+)
+
+// ErrStopped is returned by Set and Shutdown after Run has ended.
+var ErrStopped = errors.New("BGP speaker has stopped")
+
+// Params are the parameters of New.
+type Params struct {
+	// OnRoutes is told all learned routes whenever they or their convergence
+	// change. Required.
+	OnRoutes func(routing.PathEvent)
+	// OnSessions is told the status of all peers, sorted by name, whenever one
+	// changes. Optional.
+	OnSessions func([]routing.SessionStatus)
+}
+
+// Speaker is the node's BGP speaker.
+type Speaker struct {
+	params   Params
+	requests chan request
+	stopped  chan struct{}
+	watch    *watch
+	started  time.Time // of Run
+
+	// Owned by Run's goroutine.
+	inst      *instance
+	config    routing.BGPConfig
+	filter    *routing.ImportFilter
+	delivered *routing.PathEvent
+	reported  []routing.SessionStatus
+
+	mu       sync.Mutex
+	sessions []routing.SessionStatus
+}
+
+type request struct {
+	config routing.BGPConfig
+	done   chan error
+}
+
+// New returns a speaker that does nothing before Run.
+func New(p Params) *Speaker {
+	return &Speaker{
+		params:   p,
+		requests: make(chan request),
+		stopped:  make(chan struct{}),
+		watch:    newWatch(),
+	}
+}
+
+// Run runs the speaker until ctx ends, then closes its sessions such that the
+// peers keep our routes (graceful restart). It may be called once.
+func (s *Speaker) Run(ctx context.Context) error {
+	defer close(s.stopped)
+	s.started = time.Now()
+	s.watch.logger = klog.FromContext(ctx).WithName("bgp")
+	routes := time.NewTimer(time.Hour)
+	routes.Stop()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var rest time.Duration // since the last delivery cost so much
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return s.stop(false)
+		case r := <-s.requests:
+			r.done <- s.apply(ctx, r.config)
+			routes.Reset(settle)
+		case <-s.watch.changed:
+			routes.Reset(max(settle, rest-time.Since(last)))
+		case <-routes.C:
+			begin := time.Now()
+			s.deliver(ctx)
+			last = time.Now()
+			rest = last.Sub(begin) * pause
+		case <-ticker.C:
+			s.deliver(ctx)
+		}
+	}
+}
+
+// Set makes the speaker what config says and changes only what differs: peers
+// that stay as they are keep their sessions. A part that is wrong is named in
+// the error and left out, the rest is done. Set waits for Run, or for the end
+// of ctx.
+func (s *Speaker) Set(ctx context.Context, config routing.BGPConfig) error {
+	r := request{config: config, done: make(chan error, 1)}
+	select {
+	case s.requests <- r:
+	case <-s.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-s.stopped:
+		return ErrStopped
+	}
+}
+
+// Shutdown ends all sessions with Cease, so that the peers drop our routes at
+// once: for the deliberate removal of the node from the network.
+func (s *Speaker) Shutdown(ctx context.Context) error {
+	return s.Set(ctx, routing.BGPConfig{})
+}
+
+// Sessions returns the status of all peers, sorted by name.
+func (s *Speaker) Sessions() []routing.SessionStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions
+}
+
+// stop ends the running server; deliberate says whether with Cease.
+func (s *Speaker) stop(deliberate bool) error {
+	if s.inst == nil {
+		return nil
+	}
+	err := s.inst.stop(deliberate)
+	s.inst = nil
+	return err
+}
+
+// deliver reads what changed and tells the callbacks.
+func (s *Speaker) deliver(ctx context.Context) {
+	if s.inst == nil {
+		if s.delivered != nil {
+			s.deliverRoutes(routing.PathEvent{Converged: true})
+			s.deliverSessions(nil)
+		}
+		return
+	}
+	logger := s.watch.logger
+	if err := s.inst.readRoutes(s.filter); err != nil {
+		logger.Error(err, "Reading received BGP routes failed")
+	}
+	sessions, err := s.inst.status(ctx, time.Now())
+	if err != nil {
+		logger.Error(err, "Reading BGP session states failed")
+	} else {
+		s.deliverSessions(sessions)
+	}
+	s.deliverRoutes(routing.PathEvent{
+		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths),
+		Converged: s.inst.converged(time.Now()),
+	})
+}
+
+func (s *Speaker) deliverRoutes(ev routing.PathEvent) {
+	if s.delivered != nil && s.delivered.Converged == ev.Converged && reflect.DeepEqual(s.delivered.Routes, ev.Routes) {
+		return
+	}
+	s.delivered = &ev
+	ev.At = time.Now()
+	s.params.OnRoutes(ev)
+}
+
+func (s *Speaker) deliverSessions(sessions []routing.SessionStatus) {
+	if reflect.DeepEqual(s.reported, sessions) {
+		return
+	}
+	s.reported = sessions
+	s.mu.Lock()
+	s.sessions = sessions
+	s.mu.Unlock()
+	if s.params.OnSessions != nil {
+		s.params.OnSessions(sessions)
+	}
+}
