@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubetest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// BinaryEnv names the environment variable with the path of the Kubernetes
+// binary of test/lab/kube.
+const BinaryEnv = "WAYMARK_KUBE_BINARY"
+
+const (
+	adminToken = "kubetest-admin"
+	// startTime bounds the start of both programs, also on a busy machine.
+	startTime = 3 * time.Minute
+)
+
+// Cluster is a running control plane without nodes or controllers.
+type Cluster struct {
+	// Config is an administrator's.
+	Config *rest.Config
+	// Kubeconfig is a file with the same for kubectl.
+	Kubeconfig string
+	dir        string
+}
+
+// Start runs a control plane until the test ends.
+func Start(t *testing.T) *Cluster {
+	t.Helper()
+	dir := t.TempDir()
+	binary, err := kubeBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	apiserver := filepath.Join(dir, "kube-apiserver")
+	key, tokens := filepath.Join(dir, "sa.key"), filepath.Join(dir, "tokens.csv")
+	if err := errors.Join(
+		os.Symlink(binary, apiserver),
+		writeKey(key),
+		os.WriteFile(tokens, []byte(adminToken+",admin,admin,system:masters\n"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	const etcdURL = "http://127.0.0.1:2379"
+	for _, argv := range [][]string{
+		{"etcd", "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
+			"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL},
+		{apiserver, "--etcd-servers=" + etcdURL, "--cert-dir=" + filepath.Join(dir, "certs"),
+			"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+			"--secure-port=6443", "--token-auth-file=" + tokens, "--authorization-mode=Node,RBAC",
+			"--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112", "--allow-privileged=true",
+			"--service-account-issuer=https://kubernetes.default.svc",
+			"--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
+			"--disable-admission-plugins=ServiceAccount"},
+	} {
+		program(t, dir, argv)
+	}
+	cluster := &Cluster{
+		Config: &rest.Config{
+			Host: "https://127.0.0.1:6443", BearerToken: adminToken,
+			TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // self-signed, and no way out of the namespace
+			QPS:             -1,
+		},
+		Kubeconfig: filepath.Join(dir, "kubeconfig"), dir: dir,
+	}
+	if err := errors.Join(cluster.waitReady(t.Context()), cluster.writeKubeconfig()); err != nil {
+		t.Fatal(err)
+	}
+	return cluster
+}
+
+// program runs a program, with its output in a log file, until the test ends.
+func program(t *testing.T, dir string, argv []string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(dir, filepath.Base(argv[0])+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", argv[0], err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed: there is nothing to learn
+		_ = log.Close()
+	})
+}
+
+// kubeBinary returns the path of the multi-call binary of test/lab/kube.
+func kubeBinary() (string, error) {
+	path := os.Getenv(BinaryEnv)
+	if path == "" {
+		return "", fmt.Errorf("%s is not set: it names the binary built from test/lab/kube", BinaryEnv)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s: %w", BinaryEnv, err)
+	}
+	return path, nil
+}
+
+func writeKey(path string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	block := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	return os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
+}
+
+// waitReady waits until the API answers and has its default objects.
+func (c *Cluster) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		if err == nil {
+			_, err = client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(filepath.Join(c.dir, "kube-apiserver.log"))
+			return fmt.Errorf("kube-apiserver not ready in %s: %w; the end of its log:\n%s", startTime, err, log[max(0, len(log)-4000):])
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Cluster) writeKubeconfig() error {
+	const name = "kubetest"
+	return clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: c.Config.Host, InsecureSkipTLSVerify: true}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: {Token: adminToken}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
+		CurrentContext: name,
+	}, c.Kubeconfig)
+}
+
+// Kubectl runs kubectl with stdin and returns what it printed, also when it failed.
+func (c *Cluster) Kubectl(t *testing.T, stdin string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "kubectl", args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "HOME="+c.dir)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
