@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostfw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/knftables"
+)
+
+// Backend is the packet filter in use.
+type Backend string
+
+// The backends.
+const (
+	// Auto is NFTables where the kernel and the nft program can do it, else IPTables.
+	Auto     Backend = "auto"
+	NFTables Backend = "nftables"
+	IPTables Backend = "iptables"
+)
+
+// Params are what New needs.
+type Params struct {
+	// Backend is Auto if empty.
+	Backend Backend
+}
+
+// Firewall keeps our rules in the packet filter of the host. It is used by one
+// goroutine at a time.
+type Firewall struct {
+	p Params
+	// chosen is empty until the first call has looked at the host.
+	chosen Backend
+	nft    *nft // nil where nft cannot be used
+	last   *Ruleset
+}
+
+// New makes a Firewall.
+func New(p Params) *Firewall {
+	if p.Backend == "" {
+		p.Backend = Auto
+	}
+	return &Firewall{p: p}
+}
+
+// Result is what Apply achieved.
+type Result struct {
+	// Backend is the one that was chosen.
+	Backend Backend
+	// Changed says that something was written.
+	Changed bool
+	// Drift says that it was written although the same ruleset had been
+	// applied before: something else had changed our rules.
+	Drift bool
+}
+
+// Apply makes the host's rules what the ruleset says, in both families, and
+// takes away what the other backend may have left. It writes nothing when all
+// is in place. It goes on past errors and returns them joined.
+func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
+	if err := f.choose(ctx); err != nil {
+		return Result{}, err
+	}
+	res := Result{Backend: f.chosen}
+	var errs []error
+	note := func(changed bool, err error) {
+		res.Changed = res.Changed || changed
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if f.nft != nil {
+		if f.chosen == NFTables {
+			note(f.nft.apply(ctx, r))
+		} else {
+			note(f.nft.remove(ctx))
+		}
+	}
+	ipts, err := findIPT()
+	note(false, err)
+	for n, i := range ipts {
+		var want []iptTable
+		// Of two kinds beside each other the first, the default, has our rules.
+		if f.chosen == IPTables && (n == 0 || ipts[n-1].is4 != i.is4) {
+			want = renderIPT(r, i.is4, i.client.HasRandomFully())
+		} else {
+			drops, err := i.drops()
+			note(false, err)
+			want = acceptOnly(r.Gateway, drops)
+		}
+		note(i.apply(ctx, want))
+	}
+	err = errors.Join(errs...)
+	res.Drift = res.Changed && f.last != nil && reflect.DeepEqual(*f.last, r)
+	if err == nil {
+		f.last = &r
+	}
+	if res.Changed {
+		klog.FromContext(ctx).Info("Host firewall changed", "backend", f.chosen, "drift", res.Drift)
+	}
+	return res, err
+}
+
+// Remove takes all our rules out of the host's packet filter.
+func (f *Firewall) Remove(ctx context.Context) error {
+	if err := f.choose(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	if f.nft != nil {
+		_, err := f.nft.remove(ctx)
+		errs = append(errs, err)
+	}
+	ipts, err := findIPT()
+	errs = append(errs, err)
+	for _, i := range ipts {
+		_, err := i.remove(ctx)
+		errs = append(errs, err)
+	}
+	f.last = nil
+	return errors.Join(errs...)
+}
+
+// acceptOnly is what the nftables renderer wants of iptables.
+func acceptOnly(gateway string, drops bool) []iptTable {
+	out := make([]iptTable, 0, len(places))
+	for _, p := range places {
+		if p.table == "filter" && drops {
+			p.chains = []iptChain{{chainForward, acceptRules(gateway)}}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// choose looks at the host, once.
+func (f *Firewall) choose(ctx context.Context) error {
+	if f.chosen != "" {
+		return nil
+	}
+	client, nftErr := knftables.New(knftables.InetFamily, tableName)
+	if nftErr == nil {
+		f.nft = &nft{client}
+	}
+	ipts, iptErr := findIPT()
+	if iptErr == nil && len(ipts) == 0 {
+		iptErr = errors.New("no iptables program found")
+	}
+	switch {
+	case f.p.Backend != IPTables && nftErr == nil:
+		f.chosen = NFTables
+	case f.p.Backend != NFTables && iptErr == nil:
+		f.chosen = IPTables
+	default:
+		return fmt.Errorf("host firewall %s cannot be used: nftables: %v; iptables: %v", f.p.Backend, nftErr, iptErr)
+	}
+	klog.FromContext(ctx).Info("Host firewall chosen", "backend", f.chosen, "configured", f.p.Backend)
+	return nil
+}

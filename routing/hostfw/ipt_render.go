@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostfw
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The chains that belong to us, in whichever table.
+const (
+	chainPrerouting  = "WAYMARK-PREROUTING"
+	chainForward     = "WAYMARK-FORWARD"
+	chainPostrouting = "WAYMARK-POSTROUTING"
+	chainSNAT        = "WAYMARK-SNAT"
+)
+
+// iptTable is our part of a table of iptables: chains with their rules, and a
+// jump from a built-in chain to the first.
+type iptTable struct {
+	table, builtin string
+	chains         []iptChain
+}
+
+type iptChain struct {
+	name  string
+	rules []string
+}
+
+// places are all tables and built-in chains that may hold something of ours.
+var places = [...]iptTable{
+	{table: "raw", builtin: "PREROUTING", chains: []iptChain{{name: chainPrerouting}}},
+	{table: "mangle", builtin: "FORWARD", chains: []iptChain{{name: chainForward}}},
+	{table: "filter", builtin: "FORWARD", chains: []iptChain{{name: chainForward}}},
+	{table: "nat", builtin: "POSTROUTING", chains: []iptChain{{name: chainPostrouting}, {name: chainSNAT}}},
+}
+
+// renderIPT says what a ruleset makes of the tables of a family, in the order
+// of places. Chains without rules are not to exist.
+func renderIPT(r Ruleset, is4, fullyRandom bool) []iptTable {
+	masquerade := "-j MASQUERADE"
+	if fullyRandom {
+		masquerade += " --random-fully"
+	}
+	out, in := "-o "+r.Gateway, "-i "+r.Gateway
+	var pre []string
+	for _, nic := range r.switchedNICs() {
+		pre = append(pre, "-i "+nic+" -j DROP")
+	}
+	f := r.family(is4)
+	mark := hairpinMark + "/" + hairpinMark
+	post := []string{out + " -m mark --mark " + mark + " " + masquerade}
+	for _, n := range f.tunnelNodes {
+		post = append(post, fmt.Sprintf("-s %v %s -m conntrack --ctstate DNAT %s", n, out, masquerade))
+	}
+	post = append(post, out+" -j RETURN")
+	var snat []string
+	if f.masquerades() {
+		for _, p := range f.local {
+			post = append(post, fmt.Sprintf("-s %v -j %s", p, chainSNAT))
+		}
+		for _, p := range f.noMasquerade {
+			snat = append(snat, fmt.Sprintf("-d %v -j RETURN", p))
+		}
+		snat = append(snat, masquerade)
+	}
+	rules := map[string][][]string{
+		"raw":    {pre},
+		"mangle": {{in + " " + out + " -m conntrack --ctstate DNAT -j MARK --set-xmark " + mark}},
+		"filter": {acceptRules(r.Gateway)},
+		"nat":    {post, snat},
+	}
+	var tables []iptTable
+	for _, p := range places {
+		t := iptTable{table: p.table, builtin: p.builtin}
+		for i, c := range p.chains {
+			t.chains = append(t.chains, iptChain{c.name, rules[p.table][i]})
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+// acceptRules are those of the filter table.
+func acceptRules(gateway string) []string {
+	return []string{"-i " + gateway + " -j ACCEPT", "-o " + gateway + " -j ACCEPT"}
+}
+
+// jump is the rule of the built-in chain, without what appends or deletes it.
+func (t iptTable) jump() string {
+	return "-m comment --comment waymark -j " + t.chains[0].name
+}
+
+// empty says that nothing of ours is to be in the table.
+func (t iptTable) empty() bool { return len(t.chains[0].rules) == 0 }
+
+// iptState is what is in a table of what concerns us.
+type iptState struct {
+	// jumps counts the jumps to our first chain.
+	jumps int
+	// comments are those of the rules of each of our chains that exist.
+	comments map[string][]string
+}
+
+// matches compares what is there with what should be.
+func (t iptTable) matches(have iptState) bool {
+	if wantJumps := b2i(!t.empty()); have.jumps != wantJumps {
+		return false
+	}
+	for _, c := range t.chains {
+		comments, exists := have.comments[c.name]
+		if exists != (len(c.rules) > 0) || len(comments) != len(c.rules) {
+			return false
+		}
+		for i, rule := range c.rules {
+			if comments[i] != fingerprint(rule) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// restore is the input of iptables-restore --noflush that leads from what is
+// there to what should be. Naming a chain empties it, so all of our rules are
+// exchanged at once.
+func (t iptTable) restore(have iptState) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("*%s", t.table)
+	for _, c := range t.chains {
+		if _, exists := have.comments[c.name]; exists || len(c.rules) > 0 {
+			line(":%s - [0:0]", c.name)
+		}
+	}
+	for _, c := range t.chains {
+		for _, rule := range c.rules {
+			line("-A %s -m comment --comment %q %s", c.name, fingerprint(rule), rule)
+		}
+	}
+	keep := b2i(!t.empty())
+	for range max(have.jumps-keep, 0) {
+		line("-D %s %s", t.builtin, t.jump())
+	}
+	if have.jumps < keep {
+		line("-I %s 1 %s", t.builtin, t.jump())
+	}
+	for _, c := range t.chains {
+		if _, exists := have.comments[c.name]; exists && len(c.rules) == 0 {
+			line("-X %s", c.name)
+		}
+	}
+	line("COMMIT")
+	return b.String()
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
