@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package binaries provides the Kubernetes programs of the lab: it builds the
+// module test/lab/kube from the Go module proxy once for each content of that
+// module and keeps the result in the cache. A file lock makes labs that start
+// at the same time build once. Build blocks, and everything happens in the
+// calling goroutine.
+package binaries

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lockfile
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+)
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dir", "lock")
+	unlock, err := Lock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Lock(ended, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("second lock: %v", err)
+	}
+	unlock()
+	again, err := Lock(t.Context(), path)
+	if err != nil {
+		t.Fatalf("lock after unlock: %v", err)
+	}
+	again()
+}
