@@ -71,7 +71,8 @@ type Timers struct {
 	ConnectRetry time.Duration // 10 s
 }
 
-// Advertisement is one prefix that the node announces.
+// Advertisement is one prefix that the node announces. Of several for the same
+// prefix and peer the first counts.
 type Advertisement struct {
 	Prefix netip.Prefix
 	// NextHops are the node's addresses, at most one a family. An IPv6 prefix
@@ -79,9 +80,9 @@ type Advertisement struct {
 	NextHops []netip.Addr
 	// Peers are the names of the peers that are told, none: all.
 	Peers []string
-	// Communities in the form "65000:100", large ones (RFC 8092) "65000:1:2".
-	Communities      []string
-	LargeCommunities []string
+	// Communities are standard ("65000:100"), large ("65000:1:2", RFC 8092), or
+	// one of no-export, no-advertise, no-export-subconfed, blackhole.
+	Communities []string
 	// LocalPref is sent to iBGP peers, 0: 100.
 	LocalPref uint32
 }

@@ -73,31 +73,45 @@ func checkAdvertisement(a routing.Advertisement) error {
 	if !nextHop(a, false).IsValid() {
 		return fmt.Errorf("the node has no address that can be the next hop (it has %v)", a.NextHops)
 	}
-	for _, c := range a.Communities {
-		if err := checkNumbers(c, 2, 16); err != nil {
-			return fmt.Errorf("community %q: %w", c, err)
-		}
-	}
-	for _, c := range a.LargeCommunities {
-		if err := checkNumbers(c, 3, 32); err != nil {
-			return fmt.Errorf("large community %q: %w", c, err)
-		}
-	}
-	return nil
+	_, _, err := communities(a)
+	return err
 }
 
-// checkNumbers wants n numbers of some bits, separated by colons.
-func checkNumbers(s string, n, bits int) error {
-	parts := strings.Split(s, ":")
-	if len(parts) != n {
-		return fmt.Errorf("not %d numbers separated by colons", n)
-	}
-	for _, p := range parts {
-		if _, err := strconv.ParseUint(p, 10, bits); err != nil {
-			return fmt.Errorf("%q is not a number of %d bits", p, bits)
+// wellKnown are the communities with names (RFC 1997, RFC 7999).
+var wellKnown = map[string]string{
+	"no-export":           "65535:65281",
+	"no-advertise":        "65535:65282",
+	"no-export-subconfed": "65535:65283",
+	"blackhole":           "65535:666",
+}
+
+// communities parts the standard communities from the large ones.
+func communities(a routing.Advertisement) (standard, large []string, err error) {
+	var errs []error
+	for _, c := range a.Communities {
+		if named, ok := wellKnown[c]; ok {
+			c = named
+		}
+		parts := strings.Split(c, ":")
+		switch {
+		case len(parts) == 2 && numbers(parts, 16):
+			standard = append(standard, c)
+		case len(parts) == 3 && numbers(parts, 32):
+			large = append(large, c)
+		default:
+			errs = append(errs, fmt.Errorf("community %q is neither two numbers of 16 bits, three of 32 bits, nor a well-known name", c))
 		}
 	}
-	return nil
+	return standard, large, errors.Join(errs...)
+}
+
+func numbers(parts []string, bits int) bool {
+	for _, p := range parts {
+		if _, err := strconv.ParseUint(p, 10, bits); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func receivers(a routing.Advertisement, peers []routing.Peer) []routing.Peer {
@@ -141,11 +155,12 @@ func statement(name string, a routing.Advertisement, hop netip.Addr, setHop bool
 	if setHop {
 		s.Actions.Nexthop = &api.NexthopAction{Address: hop.String()}
 	}
-	if len(a.Communities) > 0 {
-		s.Actions.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: a.Communities}
+	standard, large, _ := communities(a) // checked before
+	if len(standard) > 0 {
+		s.Actions.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: standard}
 	}
-	if len(a.LargeCommunities) > 0 {
-		s.Actions.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: a.LargeCommunities}
+	if len(large) > 0 {
+		s.Actions.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: large}
 	}
 	if a.LocalPref != 0 {
 		s.Actions.LocalPref = &api.LocalPrefAction{Value: a.LocalPref}
