@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bench measures a path between two probes: round trips of small
+// messages over one TCP connection (TCP_RR), and throughput over TCP and UDP.
+// `probe serve` answers with [ServeTCP] and [ServeUDP] on the same port number;
+// `probe rr` and `probe throughput` run [RoundTrips] and [Throughput]; the
+// benchmarks read the reports.
+//
+// A client opens a TCP connection and sends one line of JSON, a request. For
+// round trips the server then echoes messages; for TCP throughput one side sends
+// until the time is over and the receiver counts; for UDP the datagrams go
+// beside the connection, named by the number in the request, and the server
+// answers with what it counted.
+package bench

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command probe is what the lab runs in its Pods, and on nodes and routers to
+// ask them: one static program, the only file of its image, which is also the
+// sandbox image of the lab's containerd.
+//
+//	probe pause                      hold a Pod's namespaces, reap its orphans
+//	probe serve                      all servers of packages serve, stream and bench
+//	probe check [TARGETS]            try many targets once: JSON in, JSON out
+//	probe ping [flags] ADDRESS...    steady echo requests, reports losses
+//	probe stream [flags] ADDR:PORT   a TCP connection kept busy and checked
+//	probe rr [flags] ADDR:PORT       round trips of small messages
+//	probe throughput [flags] ADDR:PORT
+//
+// Reports are JSON on standard output; progress and errors go to standard error.
+// Commands that run for a time end at SIGTERM, SIGINT, after --duration, or with
+// --stdin at the end of standard input (which `kubectl exec -i` can bring about),
+// and report what they have.
+package main

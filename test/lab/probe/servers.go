@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/waymark-net/waymark/test/lab/probe/bench"
+	"github.com/waymark-net/waymark/test/lab/probe/serve"
+	"github.com/waymark-net/waymark/test/lab/probe/stream"
+)
+
+// ports is a flag: port numbers separated by commas.
+type ports []uint16
+
+func (p *ports) String() string {
+	var out []string
+	for _, port := range *p {
+		out = append(out, strconv.Itoa(int(port)))
+	}
+	return strings.Join(out, ",")
+}
+
+func (p *ports) Set(text string) error {
+	*p = nil
+	if text == "" {
+		return nil
+	}
+	for _, part := range strings.Split(text, ",") {
+		port, err := strconv.ParseUint(part, 10, 16)
+		if err != nil || port == 0 {
+			return fmt.Errorf("%q is no port", part)
+		}
+		*p = append(*p, uint16(port))
+	}
+	return nil
+}
+
+// runServe runs every server until a signal, or until one of them fails.
+func runServe(ctx context.Context, args []string) error {
+	echo, http, streams, benches := ports{7000}, ports{8080}, ports{7100}, ports{7200}
+	flags := newFlags("serve", "")
+	flags.Var(&echo, "echo", "TCP and UDP ports that greet and echo")
+	flags.Var(&http, "http", "TCP ports with HTTP pages: / /healthz /hostname /clientip")
+	flags.Var(&streams, "stream", "TCP ports that answer probe stream")
+	flags.Var(&benches, "bench", "TCP and UDP ports that answer probe rr and throughput")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var servers []func(context.Context) error
+	add := func(run func(context.Context) error) { servers = append(servers, run) }
+	for _, port := range echo {
+		add(func(ctx context.Context) error { return serve.TCP(ctx, port, serve.Echo) })
+		add(func(ctx context.Context) error { return serve.UDPEcho(ctx, port) })
+	}
+	for _, port := range http {
+		add(func(ctx context.Context) error { return serve.HTTP(ctx, port) })
+	}
+	for _, port := range streams {
+		add(func(ctx context.Context) error { return serve.TCP(ctx, port, stream.Serve) })
+	}
+	for _, port := range benches {
+		server := &bench.Server{}
+		add(func(ctx context.Context) error { return serve.TCP(ctx, port, server.ServeTCP) })
+		add(func(ctx context.Context) error { return server.ServeUDP(ctx, port) })
+	}
+	return runAll(ctx, servers)
+}
+
+// runAll runs servers until ctx ends or one fails, and returns that failure.
+func runAll(ctx context.Context, servers []func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	var once sync.Once
+	var first error
+	for _, run := range servers {
+		group.Go(func() {
+			if err := run(ctx); err != nil {
+				once.Do(func() { first = err })
+				cancel(err)
+			}
+		})
+	}
+	group.Wait()
+	return first
+}
