@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package openflow puts flows and groups into an Open vSwitch bridge and keeps
+// them there. It speaks OpenFlow 1.3 with the bundle extension over the
+// bridge's management socket.
+//
+// # Use
+//
+//	t := openflow.New(openflow.Params{Socket: "/var/run/openvswitch/br-int.mgmt"})
+//	go t.Run(ctx)                      // owns the connection
+//	err := t.Update(owner, flows, nil) // declares all that owner wants
+//	err = t.Sync(ctx, owner)           // waits until the switch has it
+//	t.Delete(owner)
+//	t.Prune(isLive)
+//	t.Complete()                       // from now on the rest may be removed
+//
+// Update, Delete, Prune and Complete only record intent and may be called at
+// any time, also without a connection. Concurrent changes are sent together in
+// one atomic bundle, followed by a barrier.
+//
+// # Adoption
+//
+// After every connect the Target reads what the switch holds and sends only
+// the difference, so a restart with nothing changed sends nothing. Until
+// Complete is called flows are added and modified but never deleted, because
+// the owners of flows left by an earlier run may not have been declared yet.
+// After Complete the bridge belongs to the Target: whatever nobody declared is
+// removed.
+//
+// # Audit
+//
+// Every AuditInterval the flows and groups are read again and differences are
+// repaired and counted.
+//
+// # Goroutines
+//
+// Run owns the connection and the picture of the switch; intent is behind a
+// mutex. A further goroutine of Run reads from the socket.
+//
+// libOpenflow is used to lay out messages only. Its stream reader reorders
+// messages and its decoder panics on fields it does not know, so framing,
+// matches, actions and everything received are read here.
+package openflow

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package openflow
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/contiv/libOpenflow/common"
+	of "github.com/contiv/libOpenflow/openflow13"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+)
+
+const (
+	// version is OpenFlow 1.3 on the wire.
+	version   = 4
+	headerLen = 8
+	// maxMessage is what the 16-bit length of a message allows.
+	maxMessage = 0xffff
+)
+
+// builder lays out a message that carries the given transaction number.
+type builder func(xid uint32) ([]byte, error)
+
+// header is the start of every message (OpenFlow 1.3.5, 7.1.1).
+type header struct {
+	version, kind uint8
+	length        int
+	xid           uint32
+}
+
+func parseHeader(b []byte) header {
+	return header{
+		version: b[0], kind: b[1],
+		length: int(binary.BigEndian.Uint16(b[2:])),
+		xid:    binary.BigEndian.Uint32(b[4:]),
+	}
+}
+
+func newHeader(kind uint8, xid uint32) common.Header {
+	return common.Header{Version: version, Type: kind, Length: headerLen, Xid: xid}
+}
+
+func helloMessage(xid uint32) ([]byte, error) {
+	// A version bitmap with bit 4 alone: OpenFlow 1.3 or nothing.
+	b, err := (&common.Header{Version: version, Type: of.Type_Hello, Length: headerLen + 8, Xid: xid}).MarshalBinary()
+	return append(b, 0, common.HelloElemType_VersionBitmap, 0, 8, 0, 0, 0, 1<<version), err
+}
+
+func plainMessage(kind uint8) builder {
+	return func(xid uint32) ([]byte, error) {
+		h := newHeader(kind, xid)
+		return h.MarshalBinary()
+	}
+}
+
+func flowDumpRequest(xid uint32) ([]byte, error) {
+	body := of.NewFlowStatsRequest()
+	body.TableId = 0xff // every table
+	r := of.MultipartRequest{Header: newHeader(of.Type_MultiPartRequest, xid), Type: of.MultipartType_Flow, Body: body}
+	return r.MarshalBinary()
+}
+
+func groupDumpRequest(xid uint32) ([]byte, error) {
+	r := of.MultipartRequest{Header: newHeader(of.Type_MultiPartRequest, xid), Type: of.MultipartType_GroupDesc, Body: new(raw)}
+	return r.MarshalBinary()
+}
+
+// bundle wraps messages into the ONF bundle extension for OpenFlow 1.3
+// (EXT-230). The outer and the inner message carry the same xid, as the
+// extension demands.
+type bundle struct{ id uint32 }
+
+const bundleFlags = of.OFPBCT_ATOMIC | of.OFPBCT_ORDERED
+
+func (bd bundle) control(kind uint16) builder {
+	return func(xid uint32) ([]byte, error) {
+		m := of.NewBundleControl(&of.BundleControl{BundleID: bd.id, Type: kind, Flags: bundleFlags})
+		m.Header.Xid = xid
+		return m.MarshalBinary()
+	}
+}
+
+func (bd bundle) add(inner builder) builder {
+	return func(xid uint32) ([]byte, error) {
+		b, err := inner(xid)
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > maxMessage-headerLen-16 {
+			return nil, fmt.Errorf("message of %d bytes does not fit a bundle", len(b))
+		}
+		body := raw(b)
+		m := of.NewBundleAdd(&of.BundleAdd{BundleID: bd.id, Flags: bundleFlags, Message: &body})
+		m.Header.Xid = xid
+		return m.MarshalBinary()
+	}
+}
+
+// flowAdd adds a flow or replaces the one with the same identity.
+func flowAdd(f flow.Flow, cookie uint64) builder {
+	return func(xid uint32) ([]byte, error) {
+		match, err := matchMessage(encodeMatch(f.Match))
+		if err != nil {
+			return nil, err
+		}
+		instructions, err := encodeInstructions(f.Actions)
+		if err != nil {
+			return nil, err
+		}
+		m := of.NewFlowMod()
+		m.Header.Xid = xid
+		m.Cookie, m.TableId, m.Priority, m.Match = cookie, f.Table, f.Priority, match
+		if len(instructions) > 0 {
+			body := raw(instructions)
+			m.AddInstruction(rawInstruction{&body})
+		}
+		return m.MarshalBinary()
+	}
+}
+
+// flowDelete deletes exactly one flow; match is encoded as by encodeMatch.
+func flowDelete(table uint8, priority uint16, fields []byte) builder {
+	return func(xid uint32) ([]byte, error) {
+		match, err := matchMessage(fields)
+		if err != nil {
+			return nil, err
+		}
+		m := of.NewFlowMod()
+		m.Header.Xid = xid
+		m.Command, m.TableId, m.Priority, m.Match = of.FC_DELETE_STRICT, table, priority, match
+		return m.MarshalBinary()
+	}
+}
+
+// groupMessage adds, modifies or deletes a group; command is an of.OFPGC
+// constant.
+func groupMessage(command uint16, g flow.Group) builder {
+	return func(xid uint32) ([]byte, error) {
+		m := of.NewGroupMod()
+		m.Header.Xid = xid
+		m.Command, m.Type, m.GroupId = command, uint8(g.Type), g.ID
+		b, err := m.MarshalBinary()
+		if err != nil || command == of.OFPGC_DELETE {
+			return b, err
+		}
+		buckets, err := encodeBuckets(g)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, buckets...)
+		if len(b) > maxMessage {
+			return nil, fmt.Errorf("group of %d bytes does not fit a message", len(b))
+		}
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+		return b, nil
+	}
+}
+
+// bucketLen is the fixed part of a bucket.
+const bucketLen = 16
+
+func encodeBuckets(g flow.Group) ([]byte, error) {
+	var out []byte
+	for _, bk := range g.Buckets {
+		actions, err := encodeActions(bk.Actions)
+		if err != nil {
+			return nil, err
+		}
+		b := binary.BigEndian.AppendUint16(nil, uint16(bucketLen+len(actions)))
+		weight := bk.Weight
+		if g.Type != flow.GroupSelect {
+			weight = 0
+		}
+		b = binary.BigEndian.AppendUint16(b, weight)
+		b = binary.BigEndian.AppendUint32(b, orAny(bk.WatchPort))
+		b = binary.BigEndian.AppendUint32(b, orAny(bk.WatchGroup))
+		b = append(b, 0, 0, 0, 0)
+		out = append(out, append(b, actions...)...)
+	}
+	return out, nil
+}
+
+// orAny writes "none" as the wire does: OFPP_ANY and OFPG_ANY.
+func orAny(n uint32) uint32 {
+	if n == 0 {
+		return 0xffffffff
+	}
+	return n
+}
+
+func fromAny(n uint32) uint32 {
+	if n == 0xffffffff {
+		return 0
+	}
+	return n
+}

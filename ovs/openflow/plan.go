@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package openflow
+
+import (
+	"fmt"
+	"hash/maphash"
+
+	of "github.com/contiv/libOpenflow/openflow13"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+)
+
+// entry is a flow that an owner wants. Entries do not change.
+type entry struct {
+	flow   flow.Flow
+	owner  string
+	cookie uint64
+	sum    uint64
+}
+
+// groupEntry is a group that an owner wants. groupEntries do not change.
+type groupEntry struct {
+	group flow.Group
+	owner string
+	sum   uint64
+}
+
+// present is what the switch holds under a flow's identity. sum is 0 when it
+// holds something that Waymark cannot have sent.
+type present struct{ cookie, sum uint64 }
+
+// mirror is the picture of the switch. The goroutine of Run alone uses it.
+type mirror struct {
+	flows  map[flow.Key]present
+	groups map[uint32]uint64
+	// foreign are flows whose match Waymark does not know.
+	foreign []rawFlow
+}
+
+// seed makes the hashes of this process unpredictable.
+var seed = maphash.MakeSeed()
+
+// sumActions is never 0.
+func sumActions(actions []flow.Action) (uint64, error) {
+	b, err := encodeInstructions(actions)
+	if err != nil {
+		return 0, err
+	}
+	return maphash.Bytes(seed, b) | 1, nil
+}
+
+func sumGroup(g flow.Group) (uint64, error) {
+	b, err := encodeBuckets(g)
+	if err != nil {
+		return 0, err
+	}
+	return maphash.Bytes(seed, append(b, byte(g.Type))) | 1, nil
+}
+
+// newMirror understands what the switch reports. What it cannot understand
+// differs from everything that is wanted.
+func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
+	m := &mirror{
+		flows:  make(map[flow.Key]present, len(flows)),
+		groups: make(map[uint32]uint64, len(groups)),
+	}
+	for _, r := range flows {
+		match, err := decodeMatch(r.match)
+		if err != nil {
+			m.foreign = append(m.foreign, r)
+			continue
+		}
+		key := flow.Flow{Table: r.table, Priority: r.priority, Match: match}.Key()
+		p := present{cookie: r.cookie}
+		if f, err := r.decode(); err == nil && r.timeouts == 0 {
+			p.sum, _ = sumActions(f.Actions)
+		}
+		m.flows[key] = p
+	}
+	for _, r := range groups {
+		m.groups[r.id] = 0
+		if g, err := r.decode(); err == nil {
+			m.groups[r.id], _ = sumGroup(g)
+		}
+	}
+	return m
+}
+
+// opKind is in the order in which a bundle must hold the operations: flows
+// refer to groups.
+type opKind uint8
+
+const (
+	groupAdd opKind = iota
+	groupModify
+	flowsDelete
+	foreignDelete
+	flowsAdd
+	flowsModify
+	groupDelete
+	opKinds
+)
+
+// op is one difference between what is wanted and what the switch holds.
+type op struct {
+	kind    opKind
+	owner   string
+	key     flow.Key
+	entry   *entry
+	foreign rawFlow
+	group   uint32
+	wanted  *groupEntry
+}
+
+func (o op) String() string {
+	switch o.kind {
+	case groupAdd, groupModify, groupDelete:
+		if o.wanted != nil {
+			return o.wanted.group.String()
+		}
+		return describeGroup(o.group)
+	case foreignDelete:
+		return fmt.Sprintf("flow table=%d, priority=%d, unknown match %x", o.foreign.table, o.foreign.priority, o.foreign.match)
+	}
+	if o.entry != nil {
+		return "flow " + o.entry.flow.String()
+	}
+	return describeFlow(o.key)
+}
+
+func (o op) message() builder {
+	switch o.kind {
+	case groupAdd:
+		return groupMessage(of.OFPGC_ADD, o.wanted.group)
+	case groupModify:
+		return groupMessage(of.OFPGC_MODIFY, o.wanted.group)
+	case groupDelete:
+		return groupMessage(of.OFPGC_DELETE, flow.Group{ID: o.group})
+	case flowsDelete:
+		return flowDelete(o.key.Table, o.key.Priority, encodeMatch(o.key.Match()))
+	case foreignDelete:
+		return flowDelete(o.foreign.table, o.foreign.priority, o.foreign.match)
+	}
+	return flowAdd(o.entry.flow, o.entry.cookie)
+}
+
+// diffFlow compares one flow. want is nil when nobody wants it.
+func (m *mirror) diffFlow(k flow.Key, want *entry) (op, bool) {
+	have, exists := m.flows[k]
+	switch {
+	case want == nil && !exists:
+		return op{}, false
+	case want == nil:
+		return op{kind: flowsDelete, key: k}, true
+	case !exists:
+		return op{kind: flowsAdd, key: k, entry: want, owner: want.owner}, true
+	case have.cookie != want.cookie || have.sum != want.sum:
+		return op{kind: flowsModify, key: k, entry: want, owner: want.owner}, true
+	}
+	return op{}, false
+}
+
+func (m *mirror) diffGroup(id uint32, want *groupEntry) (op, bool) {
+	have, exists := m.groups[id]
+	switch {
+	case want == nil && !exists:
+		return op{}, false
+	case want == nil:
+		return op{kind: groupDelete, group: id}, true
+	case !exists:
+		return op{kind: groupAdd, group: id, wanted: want, owner: want.owner}, true
+	case have != want.sum:
+		return op{kind: groupModify, group: id, wanted: want, owner: want.owner}, true
+	}
+	return op{}, false
+}
+
+// apply brings the picture up to date after ops were done. Deleting a group
+// makes a switch delete the flows that refer to it; those are deleted before
+// in the same bundle.
+func (m *mirror) apply(ops []op) {
+	for _, o := range ops {
+		switch o.kind {
+		case groupAdd, groupModify:
+			m.groups[o.group] = o.wanted.sum
+		case groupDelete:
+			delete(m.groups, o.group)
+		case flowsDelete:
+			delete(m.flows, o.key)
+		case foreignDelete:
+			m.foreign = nil
+		default:
+			m.flows[o.key] = present{cookie: o.entry.cookie, sum: o.entry.sum}
+		}
+	}
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package openflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// Run connects to the switch, keeps it as wanted and connects again whenever
+// the connection is lost, until ctx ends; it returns the cause.
+func (t *Target) Run(ctx context.Context) error {
+	logger := klog.FromContext(ctx).WithValues("socket", t.params.Socket)
+	ctx = klog.NewContext(ctx, logger)
+	backoff := minBackoff
+	said := ""
+	for {
+		err := t.runOnce(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		switch {
+		case t.disconnected(err):
+			backoff = minBackoff
+			logger.Info("Lost the switch, will connect again", "reason", err.Error())
+		case err.Error() != said:
+			logger.Info("Waiting for the switch", "reason", err.Error())
+		}
+		said = err.Error()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// disconnected records why there is no connection and tells whether there was
+// one that worked.
+func (t *Target) disconnected(err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.inSync
+	t.stats.Connected, t.inSync, t.lastErr = false, false, err
+	t.broadcast()
+	return was
+}
+
+// runOnce serves one connection. It always returns an error.
+func (t *Target) runOnce(ctx context.Context) error {
+	timeout, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	sw, err := t.dial(timeout)
+	if err != nil {
+		return err
+	}
+	defer sw.close()
+	t.mu.Lock()
+	t.stats.Connected = true
+	t.stats.Connects++
+	t.dirty.full = true
+	t.retryRefused(func(*ownerState) bool { return true })
+	t.mu.Unlock()
+	s := &session{target: t, sw: sw}
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	return s.serve(ctx)
+}
+
+// session is the work on one connection, by the goroutine of Run.
+type session struct {
+	target *Target
+	sw     ofswitch
+	have   *mirror
+	// seen is the hash of what the last audit read, when nothing was sent
+	// since.
+	seen   uint64
+	seenOK bool
+}
+
+// start reads what the switch holds and makes it as wanted.
+func (s *session) start(ctx context.Context) error {
+	flows, groups, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	s.have = newMirror(flows, groups)
+	before := s.target.Stats()
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	t := s.target
+	t.mu.Lock()
+	t.inSync, t.lastErr = true, nil
+	t.broadcast()
+	t.mu.Unlock()
+	after := t.Stats()
+	klog.FromContext(ctx).Info("Connected to the switch", "found", len(flows), "wanted", after.Flows,
+		"added", after.FlowAdds-before.FlowAdds, "modified", after.FlowModifies-before.FlowModifies,
+		"deleted", after.FlowDeletes-before.FlowDeletes)
+	return nil
+}
+
+func (s *session) serve(ctx context.Context) error {
+	audit := time.NewTicker(s.target.params.AuditInterval)
+	defer audit.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.sw.lost():
+			return s.sw.cause()
+		case <-s.target.wake:
+			err = s.flush(ctx)
+		case <-audit.C:
+			err = s.audit(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) read(ctx context.Context) ([]rawFlow, []rawGroup, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
+	defer cancel()
+	flows, err := s.sw.flows(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	groups, err := s.sw.groups(ctx)
+	return flows, groups, err
+}
+
+// audit compares what the switch holds with the picture of it, and repairs.
+// Reading is cheap; only when something differs from the last audit is
+// anything decoded.
+func (s *session) audit(ctx context.Context) error {
+	flows, groups, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	// A sum does not depend on the order, in which switches are free.
+	var sum uint64
+	for _, f := range flows {
+		sum += f.hash(seed)
+	}
+	for _, g := range groups {
+		sum += g.hash(seed)
+	}
+	t := s.target
+	drift := 0
+	if !s.seenOK || sum != s.seen {
+		found := newMirror(flows, groups)
+		drift = s.have.differs(found)
+		s.have, s.seen, s.seenOK = found, sum, true
+	}
+	now := time.Now()
+	t.mu.Lock()
+	t.stats.Audits++
+	t.stats.Repairs += uint64(drift)
+	t.retryRefused(func(o *ownerState) bool { return !now.Before(o.retryAt) })
+	t.dirty.full = t.dirty.full || drift > 0
+	t.mu.Unlock()
+	if drift > 0 {
+		klog.FromContext(ctx).Info("Something else changed the switch, repairing", "differences", drift)
+	}
+	return s.flush(ctx)
+}
+
+// differs counts the flows and groups in which two pictures differ.
+func (m *mirror) differs(o *mirror) int {
+	n := abs(len(m.foreign) - len(o.foreign))
+	for k, v := range m.flows {
+		if w, ok := o.flows[k]; !ok || w != v {
+			n++
+		}
+	}
+	for k := range o.flows {
+		if _, ok := m.flows[k]; !ok {
+			n++
+		}
+	}
+	for id, v := range m.groups {
+		if w, ok := o.groups[id]; !ok || w != v {
+			n++
+		}
+	}
+	for id := range o.groups {
+		if _, ok := m.groups[id]; !ok {
+			n++
+		}
+	}
+	return n
+}
+
+func abs(n int) int { return max(n, -n) }
+
+// flush sends what is marked until nothing is.
+func (s *session) flush(ctx context.Context) error {
+	for {
+		b := s.target.take(s.have)
+		if b == nil {
+			return nil
+		}
+		if err := s.send(ctx, b); err != nil {
+			s.target.mu.Lock()
+			s.target.dirty.full = true
+			for owner, n := range b.owners {
+				s.target.dirty.owners[owner] = max(n, s.target.dirty.owners[owner])
+			}
+			s.target.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// batch is what goes into one bundle, and the owners whose changes are then
+// in the switch.
+type batch struct {
+	ops    []op
+	owners map[string]uint64
+}
+
+// send commits a batch. An owner whose flow is refused is left out, with all
+// of its operations, and the rest is sent again.
+func (s *session) send(ctx context.Context, b *batch) error {
+	for len(b.ops) > 0 {
+		err := s.commit(ctx, b.ops)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrRefused) && !isEntryError(err) {
+			return err
+		}
+		if b, err = s.leaveOut(ctx, b, err); err != nil {
+			return err
+		}
+	}
+	s.target.done(b.owners)
+	return nil
+}
+
+func isEntryError(err error) bool {
+	var e *entryError
+	return errors.As(err, &e)
+}
+
+// leaveOut returns b without the owner that err is about. When err names no
+// entry, the owners are tried one by one and nothing remains.
+func (s *session) leaveOut(ctx context.Context, b *batch, err error) (*batch, error) {
+	var named *entryError
+	if errors.As(err, &named) {
+		s.target.refused(ctx, named.op.owner, err)
+		return b.without(named.op), nil
+	}
+	for _, one := range b.split() {
+		switch err := s.commit(ctx, one.ops); {
+		case err == nil:
+			s.target.done(one.owners)
+		case errors.Is(err, ErrRefused) || isEntryError(err):
+			s.target.refused(ctx, one.ops[0].owner, err)
+		default:
+			return nil, err
+		}
+	}
+	return &batch{}, nil
+}
+
+// without leaves out the owner of o, or o itself when it has none.
+func (b *batch) without(o op) *batch {
+	out := &batch{owners: map[string]uint64{}}
+	for _, other := range b.ops {
+		if o.owner == "" && other.same(o) || o.owner != "" && other.owner == o.owner {
+			continue
+		}
+		out.ops = append(out.ops, other)
+	}
+	for owner, n := range b.owners {
+		if owner != o.owner {
+			out.owners[owner] = n
+		}
+	}
+	return out
+}
+
+// split makes a batch of each owner's operations, in their order.
+func (b *batch) split() []*batch {
+	var out []*batch
+	byOwner := map[string]*batch{}
+	for _, o := range b.ops {
+		one, ok := byOwner[o.owner]
+		if !ok {
+			one = &batch{owners: map[string]uint64{}}
+			if n, ok := b.owners[o.owner]; ok {
+				one.owners[o.owner] = n
+			}
+			byOwner[o.owner] = one
+			out = append(out, one)
+		}
+		one.ops = append(one.ops, o)
+	}
+	return out
+}
+
+// commit sends one bundle and keeps the picture and the counters.
+func (s *session) commit(ctx context.Context, ops []op) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
+	defer cancel()
+	s.seenOK = false
+	err := s.sw.commit(ctx, ops)
+	t := s.target
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.stats.Refused++
+		return fmt.Errorf("change the flows: %w", err)
+	}
+	t.stats.Bundles++
+	for _, o := range ops {
+		t.stats.count(o.kind)
+	}
+	s.have.apply(ops)
+	return nil
+}

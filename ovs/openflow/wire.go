@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package openflow
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	of "github.com/contiv/libOpenflow/openflow13"
+	"github.com/contiv/libOpenflow/util"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+)
+
+// errShort is what every decoder says of input that ends too early.
+var errShort = errors.New("message is too short")
+
+// raw is a piece of a message that is already encoded.
+type raw []byte
+
+var _ util.Message = (*raw)(nil)
+
+func (r raw) Len() uint16                    { return uint16(len(r)) }
+func (r raw) MarshalBinary() ([]byte, error) { return r, nil }
+func (r *raw) UnmarshalBinary(b []byte) error {
+	*r = append(raw(nil), b...)
+	return nil
+}
+
+// rawInstruction is an encoded instruction.
+type rawInstruction struct{ *raw }
+
+func (rawInstruction) AddAction(of.Action, bool) error {
+	return errors.New("an encoded instruction takes no action")
+}
+
+func pad8(n int) int { return (n + 7) &^ 7 }
+
+// oxmHeader is the header of a field in a match or an action (OpenFlow 1.3.5,
+// 7.2.3.2).
+func oxmHeader(f flow.Field, masked bool) uint32 {
+	info := f.Info()
+	h := uint32(info.Class)<<16 | uint32(info.Code)<<9
+	if masked {
+		return h | 1<<8 | uint32(2*info.Bytes)
+	}
+	return h | uint32(info.Bytes)
+}
+
+func appendField(b []byte, m flow.FieldMatch) []byte {
+	b = binary.BigEndian.AppendUint32(b, oxmHeader(m.Field, m.Mask != nil))
+	b = append(b, m.Value...)
+	return append(b, m.Mask...)
+}
+
+// wireField is m as it must be sent: ct_state has fewer flags than bits and
+// Open vSwitch takes an exact match as one on all of them.
+func wireField(m flow.FieldMatch) flow.FieldMatch {
+	if m.Field == flow.FieldCTState && m.Mask == nil {
+		m.Mask = []byte{0, 0, 0, 0xff}
+	}
+	return m
+}
+
+// encodeMatch lays m out as the fields of an OXM match, without its header.
+func encodeMatch(m flow.Match) []byte {
+	var b []byte
+	for _, fm := range m.Canonical() {
+		b = appendField(b, wireField(fm))
+	}
+	return b
+}
+
+// matchMessage puts encoded fields into libOpenflow's match. It does not need
+// to know the fields, so that a flow that something else installed can be
+// deleted whatever it matches.
+func matchMessage(fields []byte) (of.Match, error) {
+	m := *of.NewMatch()
+	for len(fields) > 0 {
+		h, body, rest, err := nextField(fields)
+		if err != nil {
+			return of.Match{}, err
+		}
+		mf := of.MatchField{
+			Class:   uint16(h >> 16),
+			Field:   uint8(h >> 9 & 0x7f),
+			HasMask: h>>8&1 == 1,
+			Length:  uint8(h),
+		}
+		if mf.HasMask {
+			v, mask := raw(body[:len(body)/2]), raw(body[len(body)/2:])
+			mf.Value, mf.Mask = &v, &mask
+		} else {
+			v := raw(body)
+			mf.Value = &v
+		}
+		m.AddField(mf)
+		fields = rest
+	}
+	return m, nil
+}
+
+// nextField cuts one OXM field off b.
+func nextField(b []byte) (header uint32, body, rest []byte, err error) {
+	if len(b) < 4 {
+		return 0, nil, nil, errShort
+	}
+	header = binary.BigEndian.Uint32(b)
+	n := int(header & 0xff)
+	if len(b) < 4+n {
+		return 0, nil, nil, errShort
+	}
+	return header, b[4 : 4+n], b[4+n:], nil
+}
+
+// decodeField reads one OXM field whose length must be that of the field.
+func decodeField(b []byte) (m flow.FieldMatch, rest []byte, err error) {
+	h, body, rest, err := nextField(b)
+	if err != nil {
+		return flow.FieldMatch{}, nil, err
+	}
+	f, ok := flow.FieldByOXM(uint16(h>>16), uint8(h>>9&0x7f))
+	if !ok {
+		return flow.FieldMatch{}, nil, fmt.Errorf("unknown field %#08x", h)
+	}
+	n := f.Info().Bytes
+	m = flow.FieldMatch{Field: f}
+	switch masked := h>>8&1 == 1; {
+	case masked && len(body) == 2*n:
+		m.Value, m.Mask = body[:n], body[n:]
+	case !masked && len(body) == n:
+		m.Value = body
+	default:
+		return flow.FieldMatch{}, nil, fmt.Errorf("field %v has %d bytes", f, len(body))
+	}
+	return m, rest, nil
+}
+
+// decodeMatch reads the fields of a match.
+func decodeMatch(b []byte) (flow.Match, error) {
+	var m flow.Match
+	for len(b) > 0 {
+		fm, rest, err := decodeField(b)
+		if err != nil {
+			return nil, err
+		}
+		m = append(m, fm)
+		b = rest
+	}
+	return m.Canonical(), nil
+}
+
+// cutMatch splits an ofp_match with its padding from what follows and returns
+// the fields in it.
+func cutMatch(b []byte) (fields, rest []byte, err error) {
+	if len(b) < 4 {
+		return nil, nil, errShort
+	}
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if t := binary.BigEndian.Uint16(b); t != of.MatchType_OXM {
+		return nil, nil, fmt.Errorf("match of type %d", t)
+	}
+	if n < 4 || len(b) < pad8(n) {
+		return nil, nil, errShort
+	}
+	return b[4:n], b[pad8(n):], nil
+}
