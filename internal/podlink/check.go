@@ -16,22 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (l *Links) check(ctx context.Context, link Link) error {
+func checkLink(ctx context.Context, link Link) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	pod, host, err := l.openPod(link.NetNS)
+	pod, err := openPod(link.NetNS)
 	if err != nil {
 		return err
 	}
 	defer pod.Close()
-	defer host.Close()
-	var found []string
-	var hostIndex int
-	err = inNamespace(host, func() (err error) {
-		found, hostIndex, err = checkHost(link)
-		return err
-	})
+	found, hostIndex, err := checkHost(link)
 	if err != nil {
 		return err
 	}
@@ -161,18 +155,17 @@ func dstOf(r netlink.Route) netip.Prefix {
 	return netip.PrefixFrom(addr.Unmap(), ones)
 }
 
-func (l *Links) setMTU(ctx context.Context, link Link) error {
+func setLinkMTU(ctx context.Context, link Link) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	pod, host, err := l.openPod(link.NetNS)
+	pod, err := openPod(link.NetNS)
 	if err != nil {
 		return err
 	}
 	defer pod.Close()
-	defer host.Close()
 	return errors.Join(
-		inNamespace(host, func() error { return setDeviceMTU(link.HostInterface, link.MTU) }),
+		setDeviceMTU(link.HostInterface, link.MTU),
 		inNamespace(pod, func() error { return setDeviceMTU(link.IfName, link.MTU) }),
 	)
 }

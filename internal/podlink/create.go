@@ -15,40 +15,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (l *Links) create(ctx context.Context, link Link) error {
+func createLink(ctx context.Context, link Link) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	pod, host, err := l.openPod(link.NetNS)
+	pod, err := openPod(link.NetNS)
 	if err != nil {
 		return err
 	}
 	defer pod.Close()
-	defer host.Close()
-	if err := inNamespace(host, func() error { return makePair(link, pod) }); err != nil {
-		return err
-	}
-	if err := inNamespace(pod, func() error { return configurePod(link) }); err != nil {
-		return errors.Join(err, inNamespace(host, func() error { return deleteLink(link.HostInterface) }))
-	}
-	return nil
-}
-
-// makePair makes the pair with one end in the calling thread's namespace, which
-// is the host's, and the other in the Pod's. On error nothing stays behind.
-func makePair(link Link, pod *os.File) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
+	if err := makePair(h, link, pod); err != nil {
+		return err
+	}
+	if err := inNamespace(pod, func() error { return configurePod(link) }); err != nil {
+		return errors.Join(fmt.Errorf("Pod's end: %w", err), deleteByName(h, link.HostInterface))
+	}
+	return nil
+}
+
+// makePair makes the pair and configures the host's end. On error nothing stays
+// behind.
+func makePair(h *netlink.Handle, link Link, pod *os.File) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = link.HostInterface, link.MTU
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerMTU = link.IfName, uint32(link.MTU)
 	veth.PeerHardwareAddr = link.MAC
 	veth.PeerNamespace = netlink.NsFd(int(pod.Fd()))
-	err = h.LinkAdd(veth)
+	err := h.LinkAdd(veth)
 	if errors.Is(err, unix.EEXIST) {
 		// Either our own name, left by an attempt that was killed, or the
 		// name in the Pod, which then is still taken after this.
@@ -168,19 +167,10 @@ func defaultNet(family netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: zero.AsSlice(), Mask: net.CIDRMask(0, zero.BitLen())}
 }
 
-func (l *Links) delete(ctx context.Context, hostInterface string) error {
+func deleteLink(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	host, err := l.openHost()
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	return inNamespace(host, func() error { return deleteLink(hostInterface) })
-}
-
-func deleteLink(name string) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -205,33 +195,25 @@ func deleteByName(h *netlink.Handle, name string) error {
 	return err
 }
 
-func (l *Links) list(ctx context.Context) ([]string, error) {
+func listLinks(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	host, err := l.openHost()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	defer host.Close()
+	defer h.Close()
+	devs, err := h.LinkList()
+	if err != nil {
+		return nil, err
+	}
 	var names []string
-	err = inNamespace(host, func() error {
-		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
+	for _, dev := range devs {
+		if dev.Type() == "veth" && hostInterfaceName.MatchString(dev.Attrs().Name) {
+			names = append(names, dev.Attrs().Name)
 		}
-		defer h.Close()
-		devs, err := h.LinkList()
-		if err != nil {
-			return err
-		}
-		for _, dev := range devs {
-			if dev.Type() == "veth" && hostInterfaceName.MatchString(dev.Attrs().Name) {
-				names = append(names, dev.Attrs().Name)
-			}
-		}
-		return nil
-	})
+	}
 	slices.Sort(names)
-	return names, err
+	return names, nil
 }

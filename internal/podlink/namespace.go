@@ -48,34 +48,25 @@ func sameNamespace(a, b *os.File) (bool, error) {
 	return os.SameFile(fa, fb), nil
 }
 
-// openPod opens a Pod's namespace and the host's, which must be another.
-func (l *Links) openPod(path string) (pod, host *os.File, err error) {
-	if pod, err = openNamespace(path); err != nil {
-		return nil, nil, err
+// openPod opens a Pod's namespace, which must not be the host's.
+func openPod(path string) (*os.File, error) {
+	pod, err := openNamespace(path)
+	if err != nil {
+		return nil, err
 	}
-	if host, err = l.openHost(); err != nil {
-		return nil, nil, errors.Join(err, pod.Close())
+	host, err := openNamespace(ownNamespace)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("host namespace: %w", err), pod.Close())
 	}
+	defer host.Close()
 	same, err := sameNamespace(pod, host)
 	if err == nil && same {
 		err = fmt.Errorf("%w: it is the host's", ErrNotNamespace)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, pod.Close(), host.Close())
+		return nil, errors.Join(err, pod.Close())
 	}
-	return pod, host, nil
-}
-
-func (l *Links) openHost() (*os.File, error) {
-	path := l.hostNetNS
-	if path == "" {
-		path = ownNamespace
-	}
-	f, err := openNamespace(path)
-	if err != nil {
-		return nil, fmt.Errorf("host namespace: %w", err)
-	}
-	return f, nil
+	return pod, nil
 }
 
 // inNamespace runs fn on a thread of its own that is in the namespace. Sysctls

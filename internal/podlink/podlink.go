@@ -81,34 +81,23 @@ func MAC(containerID, ifName string) net.HardwareAddr {
 
 var hostInterfaceName = regexp.MustCompile(`^wm[0-9a-f]{12}$`)
 
-// Params are the parameters of New.
-type Params struct {
-	// HostNetNS is the path of the namespace of the hosts' ends; empty is the
-	// one the process runs in.
-	HostNetNS string
-}
-
-// Links makes links. Its methods may be called from any goroutine.
-type Links struct {
-	hostNetNS string
-}
-
-// New returns a Links.
-func New(p Params) *Links { return &Links{hostNetNS: p.HostNetNS} }
+// Links makes links. The hosts' ends are in the namespace that the process runs
+// in. The zero value is ready; its methods may be called from any goroutine.
+type Links struct{}
 
 // Create makes the pair and configures it. What an earlier Create of the same
 // HostInterface left is replaced. On error nothing stays behind. Errors:
 // ErrNoNamespace, ErrNotNamespace, ErrInterfaceExists.
-func (l *Links) Create(ctx context.Context, link Link) error {
-	if err := l.create(ctx, link); err != nil {
+func (Links) Create(ctx context.Context, link Link) error {
+	if err := createLink(ctx, link); err != nil {
 		return fmt.Errorf("creating link %s to %s in %s: %w", link.HostInterface, link.IfName, link.NetNS, err)
 	}
 	return nil
 }
 
 // Delete removes the pair by its host's end. It is no error when there is none.
-func (l *Links) Delete(ctx context.Context, hostInterface string) error {
-	if err := l.delete(ctx, hostInterface); err != nil {
+func (Links) Delete(ctx context.Context, hostInterface string) error {
+	if err := deleteLink(ctx, hostInterface); err != nil {
 		return fmt.Errorf("deleting link %s: %w", hostInterface, err)
 	}
 	return nil
@@ -116,24 +105,24 @@ func (l *Links) Delete(ctx context.Context, hostInterface string) error {
 
 // Check compares the pair with link. The error wraps ErrBroken and names every
 // difference, or ErrNoNamespace or ErrNotNamespace.
-func (l *Links) Check(ctx context.Context, link Link) error {
-	if err := l.check(ctx, link); err != nil {
+func (Links) Check(ctx context.Context, link Link) error {
+	if err := checkLink(ctx, link); err != nil {
 		return fmt.Errorf("link %s to %s in %s: %w", link.HostInterface, link.IfName, link.NetNS, err)
 	}
 	return nil
 }
 
 // SetMTU brings both ends of the pair to link.MTU and does nothing when they are.
-func (l *Links) SetMTU(ctx context.Context, link Link) error {
-	if err := l.setMTU(ctx, link); err != nil {
+func (Links) SetMTU(ctx context.Context, link Link) error {
+	if err := setLinkMTU(ctx, link); err != nil {
 		return fmt.Errorf("setting MTU %d of link %s: %w", link.MTU, link.HostInterface, err)
 	}
 	return nil
 }
 
 // List returns the names of all hosts' ends, sorted.
-func (l *Links) List(ctx context.Context) ([]string, error) {
-	names, err := l.list(ctx)
+func (Links) List(ctx context.Context) ([]string, error) {
+	names, err := listLinks(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
@@ -142,7 +131,7 @@ func (l *Links) List(ctx context.Context) ([]string, error) {
 
 // NamespaceExists reports whether a network namespace is at the path. An error
 // means that this is not known.
-func (l *Links) NamespaceExists(path string) (bool, error) {
+func (Links) NamespaceExists(path string) (bool, error) {
 	f, err := openNamespace(path)
 	switch {
 	case errors.Is(err, ErrNoNamespace), errors.Is(err, ErrNotNamespace):
