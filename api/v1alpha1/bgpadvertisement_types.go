@@ -68,7 +68,7 @@ type BGPAdvertisementSpec struct {
 	// preferred. Without it, 100.
 	//
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967295
 	LocalPreference *int64 `json:"localPreference,omitempty"`
 }

@@ -176,12 +176,12 @@ type GTSM struct {
 
 // BGPTimers are the timers of a session (RFC 4271, section 10).
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || duration(self.holdTime) == duration('0s') || (duration(self.holdTime) >= duration('3s') && duration(self.holdTime) <= duration('65535s'))",message="holdTime must be 0s, or 3s to 65535s (RFC 4271)"
+// +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || (duration(self.holdTime) >= duration('3s') && duration(self.holdTime) <= duration('65535s'))",message="holdTime must be 3s to 65535s (RFC 4271)"
 // +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime).getSeconds() * 3 <= (has(self.holdTime) ? duration(self.holdTime).getSeconds() : 90)",message="keepaliveTime must be at most a third of holdTime (which is 90s when not given)"
-// +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) >= duration('1s') || (has(self.holdTime) && duration(self.holdTime) == duration('0s'))",message="keepaliveTime must be at least 1s unless holdTime is 0s"
+// +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) >= duration('1s')",message="keepaliveTime must be at least 1s"
 // +kubebuilder:validation:XValidation:rule="!has(self.connectRetryTime) || (duration(self.connectRetryTime) >= duration('1s') && duration(self.connectRetryTime) <= duration('65535s'))",message="connectRetryTime must be 1s to 65535s"
 type BGPTimers struct {
-	// holdTime is after how much silence the session is given up. 0s: never.
+	// holdTime is after how much silence the session is given up.
 	// Without it, 90s. The lower of both sides' counts.
 	//
 	// +optional

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/waymark-net/waymark/api/v1alpha1"
+)
+
+// Reader lists and watches one kind of object.
+type Reader[L runtime.Object] interface {
+	List(ctx context.Context, opts metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// PeerClient reads BGPPeers and writes their status.
+type PeerClient interface {
+	Reader[*v1alpha1.BGPPeerList]
+	UpdateStatus(ctx context.Context, peer *v1alpha1.BGPPeer, opts metav1.UpdateOptions) (*v1alpha1.BGPPeer, error)
+}
+
+// SessionClient reads and writes BGPSessions.
+type SessionClient interface {
+	Reader[*v1alpha1.BGPSessionList]
+	Create(ctx context.Context, session *v1alpha1.BGPSession, opts metav1.CreateOptions) (*v1alpha1.BGPSession, error)
+	Update(ctx context.Context, session *v1alpha1.BGPSession, opts metav1.UpdateOptions) (*v1alpha1.BGPSession, error)
+	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
+}
+
+// Clients are the ways to the API server.
+type Clients struct {
+	Core           kubernetes.Interface
+	Peers          PeerClient
+	Advertisements Reader[*v1alpha1.BGPAdvertisementList]
+	Sessions       SessionClient
+}
+
+// NewClients returns clients for the API server that config names.
+func NewClients(config *rest.Config) (*Clients, error) {
+	core, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make Kubernetes client: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("register %s: %w", v1alpha1.GroupVersion, err)
+	}
+	own := rest.CopyConfig(config)
+	own.GroupVersion = &v1alpha1.GroupVersion
+	own.APIPath = "/apis"
+	own.ContentType = runtime.ContentTypeJSON
+	own.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	client, err := rest.RESTClientFor(own)
+	if err != nil {
+		return nil, fmt.Errorf("make client for %s: %w", v1alpha1.GroupVersion, err)
+	}
+	parameters := runtime.NewParameterCodec(scheme)
+	return &Clients{
+		Core: core,
+		Peers: gentype.NewClientWithList("bgppeers", client, parameters, "",
+			func() *v1alpha1.BGPPeer { return &v1alpha1.BGPPeer{} },
+			func() *v1alpha1.BGPPeerList { return &v1alpha1.BGPPeerList{} }),
+		Advertisements: gentype.NewClientWithList("bgpadvertisements", client, parameters, "",
+			func() *v1alpha1.BGPAdvertisement { return &v1alpha1.BGPAdvertisement{} },
+			func() *v1alpha1.BGPAdvertisementList { return &v1alpha1.BGPAdvertisementList{} }),
+		Sessions: gentype.NewClientWithList("bgpsessions", client, parameters, "",
+			func() *v1alpha1.BGPSession { return &v1alpha1.BGPSession{} },
+			func() *v1alpha1.BGPSessionList { return &v1alpha1.BGPSessionList{} }),
+	}, nil
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+)
+
+// ConditionNetworkReady is the node condition that says whether Waymark serves
+// the node's Pods, and if not, why.
+const ConditionNetworkReady = "WaymarkNetworkReady"
+
+// NodeWriter writes the conditions of one node.
+type NodeWriter struct {
+	client kubernetes.Interface
+	node   string
+	now    func() time.Time
+}
+
+// NodeWriterParams describe a NodeWriter.
+type NodeWriterParams struct {
+	Clients *Clients
+	// NodeName is the node whose conditions are written.
+	NodeName string
+	// Now is the clock of transition times.
+	Now func() time.Time
+}
+
+// NewNodeWriter returns a NodeWriter.
+func NewNodeWriter(params NodeWriterParams) *NodeWriter {
+	return &NodeWriter{client: params.Clients.Core, node: params.NodeName, now: params.Now}
+}
+
+// SetNetwork makes the node's condition WaymarkNetworkReady say whether the
+// network is ready, with a reason (one CamelCase word) and a message in words,
+// and NetworkUnavailable the opposite, which schedulers heed. It writes only
+// when something changes and may be called as often as one likes.
+func (w *NodeWriter) SetNetwork(ctx context.Context, ready bool, reason, message string) error {
+	node, err := w.client.CoreV1().Nodes().Get(ctx, w.node, metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil {
+		return fmt.Errorf("read conditions of node %s: %w", w.node, err)
+	}
+	now := metav1.NewTime(w.now().Truncate(time.Second))
+	var changed []corev1.NodeCondition
+	for _, want := range []corev1.NodeCondition{
+		{Type: ConditionNetworkReady, Status: status(ready), Reason: reason, Message: message},
+		{Type: corev1.NodeNetworkUnavailable, Status: status(!ready), Reason: reason, Message: message},
+	} {
+		want.LastHeartbeatTime, want.LastTransitionTime = now, now
+		same := false
+		for _, have := range node.Status.Conditions {
+			if have.Type != want.Type {
+				continue
+			}
+			same = have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message
+			if have.Status == want.Status {
+				want.LastTransitionTime = have.LastTransitionTime
+			}
+		}
+		if !same {
+			changed = append(changed, want)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	// Conditions are merged by their type, so those of others stay.
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": changed}})
+	if err != nil {
+		return fmt.Errorf("write conditions of node %s: %w", w.node, err)
+	}
+	_, err = w.client.CoreV1().Nodes().Patch(ctx, w.node, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("write conditions of node %s: %w", w.node, err)
+	}
+	return nil
+}
+
+func status(b bool) corev1.ConditionStatus {
+	if b {
+		return corev1.ConditionTrue
+	}
+	return corev1.ConditionFalse
+}

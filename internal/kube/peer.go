@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/waymark-net/waymark/api/v1alpha1"
+	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/routing"
+)
+
+// Reasons why a BGPPeer cannot be used on a node.
+const (
+	ReasonInvalid       = "Invalid"
+	ReasonUnsupported   = "Unsupported"
+	ReasonSecretMissing = "SecretMissing"
+	ReasonOwnAddress    = "OwnAddress"
+	ReasonDuplicate     = "DuplicateAddress"
+)
+
+// PeerProblem says why a BGPPeer that selects a node is not configured there.
+type PeerProblem struct {
+	Peer    string
+	Address netip.Addr
+	ASN     uint32
+	// Reason is one of the Reason constants, Message says it in words.
+	Reason, Message string
+}
+
+// Peers returns the BGP peers of a node, by name, and the problems of those
+// that select the node and cannot be used. bgp supplies what a peer leaves to
+// the configuration.
+func (s *Snapshot) Peers(node *Node, bgp config.BGP) ([]routing.Peer, []PeerProblem) {
+	var peers []routing.Peer
+	var problems []PeerProblem
+	byAddress := map[netip.Addr]string{}
+	for i := range s.peers {
+		object := &s.peers[i]
+		selected, err := Selects(object.Spec.NodeSelector, node.Labels)
+		if err == nil && !selected {
+			continue
+		}
+		peer := routing.Peer{Name: object.Name}
+		if err == nil {
+			peer, err = s.peer(object, node, bgp)
+		}
+		if other, taken := byAddress[peer.Address]; err == nil && taken {
+			err = &unusable{ReasonDuplicate, fmt.Sprintf("BGPPeer %s already has address %s on this node", other, peer.Address)}
+		}
+		if err == nil {
+			byAddress[peer.Address] = peer.Name
+			peers = append(peers, peer)
+			continue
+		}
+		problem := PeerProblem{Peer: object.Name, Address: peer.Address, ASN: peer.ASN, Reason: ReasonInvalid, Message: err.Error()}
+		var u *unusable
+		if errors.As(err, &u) {
+			problem.Reason, problem.Message = u.reason, u.message
+		}
+		problems = append(problems, problem)
+	}
+	return peers, problems
+}
+
+// unusable is an error with a reason for a PeerProblem.
+type unusable struct{ reason, message string }
+
+func (u *unusable) Error() string { return u.message }
+
+// peer turns a BGPPeer into the peer of a node. On error the result holds what
+// is known for a report.
+func (s *Snapshot) peer(object *v1alpha1.BGPPeer, node *Node, bgp config.BGP) (routing.Peer, error) {
+	peer, err := ParsePeer(object, bgp)
+	if err != nil {
+		return peer, err
+	}
+	if slices.Contains(node.Addresses, peer.Address) {
+		return peer, &unusable{ReasonOwnAddress, fmt.Sprintf("address %s is this node's own", peer.Address)}
+	}
+	if ref := object.Spec.PasswordSecretRef; ref != nil {
+		peer.Password, err = s.password(ref)
+	}
+	return peer, err
+}
+
+// password reads a session's password. The error never contains it.
+func (s *Snapshot) password(ref *v1alpha1.SecretKeyRef) (string, error) {
+	name := config.Namespace + "/" + ref.Name
+	found, known := s.secrets[ref.Name]
+	switch {
+	case !known:
+		return "", &unusable{ReasonSecretMissing, fmt.Sprintf("Secret %s was not read yet", name)}
+	case found.err != nil:
+		return "", &unusable{ReasonSecretMissing, fmt.Sprintf("Secret %s cannot be read: %v", name, found.err)}
+	case !found.found:
+		return "", &unusable{ReasonSecretMissing, fmt.Sprintf("Secret %s does not exist", name)}
+	}
+	key := ref.Key
+	if key == "" {
+		key = "password"
+	}
+	value, ok := found.data[key]
+	switch {
+	case !ok:
+		return "", &unusable{ReasonSecretMissing, fmt.Sprintf("Secret %s has no key %s", name, key)}
+	case len(value) == 0 || len(value) > maxPassword:
+		return "", &unusable{ReasonInvalid, fmt.Sprintf("key %s of Secret %s must hold 1 to %d bytes, it holds %d", key, name, maxPassword, len(value))}
+	}
+	return string(value), nil
+}
+
+// maxPassword is TCP_MD5SIG_MAXKEYLEN of Linux.
+const maxPassword = 80
+
+// ParsePeer turns a BGPPeer into a routing.Peer without its password. Most of
+// what can be wrong was refused at admission already; it is checked again
+// because the stored object may be older than the rules.
+func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
+	spec := &object.Spec
+	peer := routing.Peer{Name: object.Name, Port: int(spec.Port)}
+	var p problems
+	if peer.Port == 0 {
+		peer.Port = 179
+	}
+	peer.ASN = p.asn("asn", spec.ASN)
+	if spec.LocalASN != nil {
+		peer.LocalASN = p.asn("localASN", *spec.LocalASN)
+	}
+	if spec.Interface != "" {
+		return peer, errors.Join(p.err(), &unusable{ReasonUnsupported,
+			fmt.Sprintf("interface %s: unnumbered peering is not supported by this version, give address instead", spec.Interface)})
+	}
+	peer.Address = p.address("address", spec.Address)
+	if spec.SourceAddress != "" {
+		peer.SourceAddress = p.address("sourceAddress", spec.SourceAddress)
+	}
+	if spec.EBGPMultihop != nil {
+		peer.MultihopTTL = uint8(p.within("ebgpMultihop", *spec.EBGPMultihop, 1, 255))
+	}
+	if spec.GTSM != nil {
+		peer.GTSMHops = uint8(p.within("gtsm.maxHops", max(spec.GTSM.MaxHops, 1), 1, 254))
+	}
+	if t := spec.Timers; t != nil {
+		peer.Timers = routing.Timers{
+			Hold:         p.duration("timers.holdTime", t.HoldTime),
+			Keepalive:    p.duration("timers.keepaliveTime", t.KeepaliveTime),
+			ConnectRetry: p.duration("timers.connectRetryTime", t.ConnectRetryTime),
+		}
+	}
+	if g := spec.GracefulRestart; g != nil {
+		peer.GracefulRestart = p.gracefulRestart(g, bgp.GracefulRestart)
+	}
+	peer.Families = p.families(spec.Families)
+	if spec.Import != nil {
+		peer.Import = p.importRule(spec.Import)
+	}
+	return peer, p.err()
+}
+
+// Selects reports whether a selector selects a node with the labels. A nil
+// selector selects every node.
+func Selects(selector *v1alpha1.NodeSelector, nodeLabels map[string]string) (bool, error) {
+	if selector == nil {
+		return true, nil
+	}
+	s := &metav1.LabelSelector{MatchLabels: selector.MatchLabels}
+	for _, e := range selector.MatchExpressions {
+		s.MatchExpressions = append(s.MatchExpressions, metav1.LabelSelectorRequirement{
+			Key: e.Key, Operator: metav1.LabelSelectorOperator(e.Operator), Values: e.Values,
+		})
+	}
+	parsed, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return false, fmt.Errorf("nodeSelector: %w", err)
+	}
+	return parsed.Matches(labels.Set(nodeLabels)), nil
+}
+
+// problems collects what is wrong with one object, field by field.
+type problems []error
+
+func (p *problems) add(field string, value any, allowed string) {
+	*p = append(*p, fmt.Errorf("%s: %v: must be %s", field, value, allowed))
+}
+
+func (p *problems) err() error { return errors.Join(*p...) }
+
+func (p *problems) asn(field string, value int64) uint32 {
+	if value < 0 || value > 1<<32-1 || !config.ASNUsable(uint32(value)) {
+		p.add(field, value, "a usable AS number")
+		return 0
+	}
+	return uint32(value)
+}
+
+func (p *problems) address(field, value string) netip.Addr {
+	a, err := netip.ParseAddr(value)
+	if err != nil || a.Zone() != "" || a.Is4In6() {
+		p.add(field, value, "an IPv4 or IPv6 address")
+		return netip.Addr{}
+	}
+	return a
+}
+
+func (p *problems) within(field string, value, low, high int32) int32 {
+	if value < low || value > high {
+		p.add(field, value, fmt.Sprintf("%d..%d", low, high))
+		return low
+	}
+	return value
+}
+
+func (p *problems) duration(field string, value v1alpha1.Duration) time.Duration {
+	if value == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(string(value))
+	if err != nil || d < 0 {
+		p.add(field, value, "a duration such as 90s")
+	}
+	return d
+}
+
+func (p *problems) gracefulRestart(g *v1alpha1.BGPGracefulRestart, common config.GracefulRestart) *routing.GracefulRestart {
+	restart := routing.GracefulRestart{Enabled: common.Enabled, RestartTime: common.RestartTime}
+	if g.Enabled != nil {
+		restart.Enabled = *g.Enabled
+	}
+	if g.RestartTime != "" {
+		restart.RestartTime = p.duration("gracefulRestart.restartTime", g.RestartTime)
+	}
+	return &restart
+}
+
+func (p *problems) families(list []v1alpha1.Family) []routing.Family {
+	var families []routing.Family
+	for _, f := range list {
+		switch f {
+		case v1alpha1.FamilyIPv4:
+			families = append(families, routing.IPv4)
+		case v1alpha1.FamilyIPv6:
+			families = append(families, routing.IPv6)
+		default:
+			p.add("families", f, "ipv4 or ipv6")
+		}
+	}
+	return families
+}
+
+func (p *problems) importRule(i *v1alpha1.BGPImport) routing.ImportRule {
+	rule := routing.ImportRule{AllowDefaultRoute: i.AllowDefaultRoute, MaxPrefixes: int(i.MaxPrefixes)}
+	for n, m := range i.Prefixes {
+		field := fmt.Sprintf("import.prefixes[%d].cidr", n)
+		prefix, err := netip.ParsePrefix(m.CIDR)
+		if err != nil || prefix != prefix.Masked() {
+			p.add(field, m.CIDR, "a CIDR without host bits")
+			continue
+		}
+		r := routing.PrefixRule{Prefix: prefix}
+		if m.GE != nil {
+			// LE is stated too, because a GE of 0 alone would count as not given.
+			r.GE, r.LE = int(*m.GE), prefix.Addr().BitLen()
+		}
+		if m.LE != nil {
+			r.LE = int(*m.LE)
+		}
+		rule.Prefixes = append(rule.Prefixes, r)
+	}
+	return rule
+}
