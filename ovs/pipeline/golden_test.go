@@ -26,12 +26,22 @@ var (
 	podA4, podA6 = netip.MustParseAddr("10.10.1.2"), netip.MustParseAddr("fd10:0:0:1::2")
 	podB4, podB6 = netip.MustParseAddr("10.10.1.3"), netip.MustParseAddr("fd10:0:0:1::3")
 	macA, macB   = net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xa}, net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xb}
+	macC, macD   = net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xc}, net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xd}
 )
 
 const (
 	portGateway, portTunnel uint32 = 1, 2
 	portA, portB            uint32 = 11, 12
+	portC, portD            uint32 = 13, 14
 )
+
+func addrs(ss ...string) []netip.Addr {
+	out := make([]netip.Addr, 0, len(ss))
+	for _, s := range ss {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
 
 func gateway(addrs ...netip.Addr) GatewayParams {
 	return GatewayParams{Port: portGateway, TunnelPort: portTunnel, Addrs: addrs}
