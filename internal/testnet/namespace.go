@@ -142,6 +142,11 @@ func WaitFor(t *testing.T, within time.Duration, cond func() error) {
 	}
 }
 
+// init keeps the first thread of the process for the main goroutine. Were a
+// thread of onThread the first, /proc/self, and with it /proc/net, would show
+// the namespace that it entered.
+func init() { runtime.LockOSThread() }
+
 // onThread runs fn on a thread that is thrown away afterwards, so that a
 // changed namespace cannot reach another goroutine.
 func onThread(fn func() error) error {

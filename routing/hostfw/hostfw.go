@@ -36,6 +36,9 @@ type Firewall struct {
 	// chosen is empty until the first call has looked at the host.
 	chosen Backend
 	nft    *nft // nil where nft cannot be used
+	ipts   iptFinder
+	// tidied says that what another backend left has been taken away.
+	tidied bool
 	last   *Ruleset
 }
 
@@ -58,8 +61,8 @@ type Result struct {
 	Drift bool
 }
 
-// Apply makes the host's rules what the ruleset says, in both families, and
-// takes away what the other backend may have left. It writes nothing when all
+// Apply makes the host's rules what the ruleset says, in both families; the
+// first call also takes away what the other backend may have left. It writes nothing when all
 // is in place. It goes on past errors and returns them joined.
 func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 	if err := f.choose(ctx); err != nil {
@@ -73,31 +76,28 @@ func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 			errs = append(errs, err)
 		}
 	}
-	if f.nft != nil {
-		if f.chosen == NFTables {
-			note(f.nft.apply(ctx, r))
-		} else {
-			note(f.nft.remove(ctx))
-		}
+	switch {
+	case f.chosen == NFTables:
+		note(f.nft.apply(ctx, r))
+	case f.nft != nil && !f.tidied:
+		note(f.nft.remove(ctx))
 	}
-	ipts, err := findIPT()
+	ipts, err := f.ipts.find()
 	note(false, err)
 	for n, i := range ipts {
-		var want []iptTable
-		// Of two kinds beside each other the first, the default, has our rules.
+		// Of two kinds of a family beside each other the first, the default, has our rules.
 		if f.chosen == IPTables && (n == 0 || ipts[n-1].is4 != i.is4) {
-			want = renderIPT(r, i.is4, i.client.HasRandomFully())
-		} else {
-			drops, err := i.drops()
-			note(false, err)
-			want = acceptOnly(r.Gateway, drops)
+			note(i.apply(ctx, renderIPT(r, i.is4, i.client.HasRandomFully())))
+			continue
 		}
-		note(i.apply(ctx, want))
+		drops, err := i.drops()
+		note(false, err)
+		note(i.apply(ctx, acceptOnly(r.Gateway, drops, !f.tidied)))
 	}
 	err = errors.Join(errs...)
 	res.Drift = res.Changed && f.last != nil && reflect.DeepEqual(*f.last, r)
 	if err == nil {
-		f.last = &r
+		f.last, f.tidied = &r, true
 	}
 	if res.Changed {
 		klog.FromContext(ctx).Info("Host firewall changed", "backend", f.chosen, "drift", res.Drift)
@@ -115,24 +115,28 @@ func (f *Firewall) Remove(ctx context.Context) error {
 		_, err := f.nft.remove(ctx)
 		errs = append(errs, err)
 	}
-	ipts, err := findIPT()
+	ipts, err := f.ipts.find()
 	errs = append(errs, err)
 	for _, i := range ipts {
 		_, err := i.remove(ctx)
 		errs = append(errs, err)
 	}
-	f.last = nil
+	f.last, f.tidied = nil, false
 	return errors.Join(errs...)
 }
 
-// acceptOnly is what the nftables renderer wants of iptables.
-func acceptOnly(gateway string, drops bool) []iptTable {
-	out := make([]iptTable, 0, len(places))
+// acceptOnly is what is wanted of an iptables that does not have our rules:
+// acceptance where it drops, and, when tidying up, nothing in the other tables.
+func acceptOnly(gateway string, drops, tidy bool) []iptTable {
+	var out []iptTable
 	for _, p := range places {
-		if p.table == "filter" && drops {
+		switch {
+		case p.table == "filter" && drops:
 			p.chains = []iptChain{{chainForward, acceptRules(gateway)}}
+			out = append(out, p)
+		case p.table == "filter" || tidy:
+			out = append(out, p)
 		}
-		out = append(out, p)
 	}
 	return out
 }
@@ -146,7 +150,7 @@ func (f *Firewall) choose(ctx context.Context) error {
 	if nftErr == nil {
 		f.nft = &nft{client}
 	}
-	ipts, iptErr := findIPT()
+	ipts, iptErr := f.ipts.find()
 	if iptErr == nil && len(ipts) == 0 {
 		iptErr = errors.New("no iptables program found")
 	}
@@ -156,7 +160,7 @@ func (f *Firewall) choose(ctx context.Context) error {
 	case f.p.Backend != NFTables && iptErr == nil:
 		f.chosen = IPTables
 	default:
-		return fmt.Errorf("host firewall %s cannot be used: nftables: %v; iptables: %v", f.p.Backend, nftErr, iptErr)
+		return fmt.Errorf("host firewall %s cannot be used: %w", f.p.Backend, errors.Join(nftErr, iptErr))
 	}
 	klog.FromContext(ctx).Info("Host firewall chosen", "backend", f.chosen, "configured", f.p.Backend)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
@@ -22,61 +23,85 @@ const lockWait = 10
 // ipt is iptables or ip6tables of one kind (nft or legacy).
 type ipt struct {
 	is4    bool
+	legacy bool
 	path   string
 	client *iptables.IPTables
+	// tables are those that exist, for the legacy kind: looking at another
+	// would create it.
+	tables []string
 }
 
-// findIPT returns the iptables of both families that act on this host: the
+// iptFinder finds the programs, and asks each only once what it is.
+type iptFinder struct{ known map[string]ipt }
+
+// find returns the iptables of both families that act on this host: the
 // program's default kind, and beside it the legacy one where the kernel has
 // legacy tables of the family in use, since their rules count as well.
-// Listing with the legacy program would create its tables, so it is only
-// called where they are.
-func findIPT() ([]ipt, error) {
+func (f *iptFinder) find() ([]ipt, error) {
 	var found []ipt
-	for _, f := range []struct {
-		is4   bool
-		proto iptables.Protocol
-		name  string
-		names string
+	for _, fam := range []struct {
+		proto       iptables.Protocol
+		name, names string
 	}{
-		{true, iptables.ProtocolIPv4, "iptables", "/proc/net/ip_tables_names"},
-		{false, iptables.ProtocolIPv6, "ip6tables", "/proc/net/ip6_tables_names"},
+		{iptables.ProtocolIPv4, "iptables", "/proc/thread-self/net/ip_tables_names"},
+		{iptables.ProtocolIPv6, "ip6tables", "/proc/thread-self/net/ip6_tables_names"},
 	} {
-		paths := []string{f.name}
-		if tables, err := os.ReadFile(f.names); err == nil && len(bytes.TrimSpace(tables)) > 0 {
-			paths = append(paths, f.name+"-legacy")
+		b, err := os.ReadFile(fam.names)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("looking for %s: %w", fam.name, err)
 		}
-		seen := make(map[string]bool)
-		for _, name := range paths {
-			path, err := exec.LookPath(name)
-			if errors.Is(err, exec.ErrNotFound) {
+		tables := strings.Fields(string(b))
+		programs := []string{fam.name}
+		if len(tables) > 0 {
+			programs = append(programs, fam.name+"-legacy")
+		}
+		var kinds []bool
+		for _, name := range programs {
+			i, err := f.open(name, fam.proto)
+			if errors.Is(err, exec.ErrNotFound) || err == nil && slices.Contains(kinds, i.legacy) {
 				continue
 			}
 			if err != nil {
-				return nil, fmt.Errorf("looking for %s: %w", name, err)
+				return nil, fmt.Errorf("running %s: %w", name, err)
 			}
-			client, err := iptables.New(iptables.IPFamily(f.proto), iptables.Path(path), iptables.Timeout(lockWait))
-			if err != nil {
-				return nil, fmt.Errorf("running %s: %w", path, err)
+			if i.legacy {
+				i.tables = tables
 			}
-			kind := kindOf(path)
-			if !seen[kind] {
-				seen[kind] = true
-				found = append(found, ipt{f.is4, path, client})
-			}
+			kinds, found = append(kinds, i.legacy), append(found, i)
 		}
 	}
 	return found, nil
 }
 
-// kindOf tells the legacy program from the other: the default name may be either.
-func kindOf(path string) string {
-	out, err := exec.Command(path, "--version").Output()
-	if err == nil && strings.Contains(string(out), "legacy") {
-		return "legacy"
+// open asks a program, whose name may stand for either kind, what it is.
+func (f *iptFinder) open(name string, proto iptables.Protocol) (ipt, error) {
+	if i, ok := f.known[name]; ok {
+		return i, nil
 	}
-	return "nft"
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return ipt{}, err
+	}
+	client, err := iptables.New(iptables.IPFamily(proto), iptables.Path(path), iptables.Timeout(lockWait))
+	if err != nil {
+		return ipt{}, err
+	}
+	version, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return ipt{}, err
+	}
+	i := ipt{
+		is4: proto == iptables.ProtocolIPv4, legacy: bytes.Contains(version, []byte("legacy")), path: path, client: client,
+	}
+	if f.known == nil {
+		f.known = make(map[string]ipt)
+	}
+	f.known[name] = i
+	return i, nil
 }
+
+// has says whether a table may be looked at without creating it.
+func (i ipt) has(table string) bool { return !i.legacy || slices.Contains(i.tables, table) }
 
 // apply brings the tables about and returns whether it wrote. It goes on past
 // errors.
@@ -84,6 +109,9 @@ func (i ipt) apply(ctx context.Context, want []iptTable) (bool, error) {
 	var errs []error
 	changed := false
 	for _, t := range want {
+		if t.empty() && !i.has(t.table) {
+			continue
+		}
 		have, err := i.read(t)
 		if err == nil && !t.matches(have) {
 			err = i.run(ctx, t.restore(have))
@@ -101,6 +129,9 @@ func (i ipt) remove(ctx context.Context) (bool, error) { return i.apply(ctx, pla
 
 // drops says whether FORWARD does away with what no rule accepts.
 func (i ipt) drops() (bool, error) {
+	if !i.has("filter") {
+		return false, nil
+	}
 	rules, err := i.client.List("filter", "FORWARD")
 	if err != nil {
 		return false, fmt.Errorf("%s: listing FORWARD: %w", i.path, err)
@@ -123,8 +154,9 @@ func (i ipt) read(t iptTable) (iptState, error) {
 		return have, err
 	}
 	for _, r := range rules {
-		if strings.HasSuffix(r, " -j "+t.chains[0].name) {
-			have.jumps++
+		rule, ok := strings.CutPrefix(r, "-A "+t.builtin+" ")
+		if ok && strings.HasSuffix(r, "-j "+t.chains[0].name) {
+			have.jumps = append(have.jumps, rule)
 		}
 	}
 	for _, c := range t.chains {

@@ -96,15 +96,15 @@ func (t iptTable) empty() bool { return len(t.chains[0].rules) == 0 }
 
 // iptState is what is in a table of what concerns us.
 type iptState struct {
-	// jumps counts the jumps to our first chain.
-	jumps int
+	// jumps are the rules of the built-in chain that jump to our first chain.
+	jumps []string
 	// comments are those of the rules of each of our chains that exist.
 	comments map[string][]string
 }
 
 // matches compares what is there with what should be.
 func (t iptTable) matches(have iptState) bool {
-	if wantJumps := b2i(!t.empty()); have.jumps != wantJumps {
+	if keep, drop := t.sortJumps(have); keep == t.empty() || len(drop) > 0 {
 		return false
 	}
 	for _, c := range t.chains {
@@ -138,11 +138,11 @@ func (t iptTable) restore(have iptState) string {
 			line("-A %s -m comment --comment %q %s", c.name, fingerprint(rule), rule)
 		}
 	}
-	keep := b2i(!t.empty())
-	for range max(have.jumps-keep, 0) {
-		line("-D %s %s", t.builtin, t.jump())
+	keep, drop := t.sortJumps(have)
+	for _, jump := range drop {
+		line("-D %s %s", t.builtin, jump)
 	}
-	if have.jumps < keep {
+	if !keep && !t.empty() {
 		line("-I %s 1 %s", t.builtin, t.jump())
 	}
 	for _, c := range t.chains {
@@ -154,9 +154,14 @@ func (t iptTable) restore(have iptState) string {
 	return b.String()
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+// sortJumps says whether a jump stands that is wanted, and which are not.
+func (t iptTable) sortJumps(have iptState) (keep bool, drop []string) {
+	for _, jump := range have.jumps {
+		if !keep && !t.empty() && strings.ReplaceAll(jump, `"`, "") == t.jump() {
+			keep = true
+		} else {
+			drop = append(drop, jump)
+		}
 	}
-	return 0
+	return keep, drop
 }

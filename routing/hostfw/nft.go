@@ -54,11 +54,7 @@ func (n nft) holds(ctx context.Context, want nftTable) (bool, error) {
 		}
 		return false, fmt.Errorf("listing nftables table inet %s: %w", tableName, err)
 	}
-	chains, err := n.client.List(ctx, "chains")
-	if err != nil {
-		return fail(err)
-	}
-	sets, err := n.client.List(ctx, "sets")
+	objects, err := n.client.ListAll(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -69,7 +65,7 @@ func (n nft) holds(ctx context.Context, want nftTable) (bool, error) {
 	for _, s := range want.sets {
 		setNames = append(setNames, s.name)
 	}
-	if !sameNames(chains, chainNames) || !sameNames(sets, setNames) {
+	if !sameNames(objects["chain"], chainNames) || !sameNames(objects["set"], setNames) {
 		return false, nil
 	}
 	rules, err := n.client.ListRules(ctx, "")

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostfw
+
+import (
+	"context"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"sigs.k8s.io/knftables"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var equateNetip = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+
+// golden compares got with testdata/<test name>.golden.
+func golden(t *testing.T, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("differs from %s (-want +got):\n%s", path, diff)
+	}
+}
+
+func prefixes(s ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range s {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+func addrs(s ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range s {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out
+}
+
+// full uses every part of a ruleset, in both families.
+func full(mode SNAT) Ruleset {
+	return Ruleset{
+		Gateway: "wm-gw0", SNAT: mode,
+		LocalPodCIDRs:      prefixes("10.10.1.0/24", "fd10:0:0:1::/64"),
+		ClusterPodCIDRs:    prefixes("10.10.1.0/24", "10.10.2.0/24", "fd10:0:0:1::/64", "fd10:0:0:2::/64"),
+		NodeAddresses:      addrs("172.30.0.11", "172.30.0.12", "fd30::11", "fd30::12"),
+		NonMasqueradeCIDRs: prefixes("10.10.0.0/16", "192.168.0.0/17", "192.168.128.0/17", "fd99::/48"),
+		TunnelNodes:        addrs("172.30.0.12", "fd30::12"),
+		SwitchedNICs:       []string{"eth1", "eth0", "eth1"},
+	}
+}
+
+var rulesets = []struct {
+	name  string
+	rules Ruleset
+}{
+	{"auto", full(SNATAuto)},
+	{"always", full(SNATAlways)},
+	{"never", full(SNATNever)},
+	{"v4only", Ruleset{
+		Gateway: "wm-gw0", SNAT: SNATAuto, LocalPodCIDRs: prefixes("10.10.1.0/24"), ClusterPodCIDRs: prefixes("10.10.0.0/16"),
+	}},
+	{"v6only", Ruleset{
+		Gateway: "wm-gw0", SNAT: SNATAuto, LocalPodCIDRs: prefixes("fd10:0:0:1::/64"), NodeAddresses: addrs("fd30::11"),
+	}},
+	{"noPods", Ruleset{Gateway: "wm-gw0", SNAT: SNATAuto}},
+}
+
+func TestRenderNFT(t *testing.T) {
+	for _, tt := range rulesets {
+		t.Run(tt.name, func(t *testing.T) {
+			fake := knftables.NewFake(knftables.InetFamily, tableName)
+			n := nft{fake}
+			changed, err := n.apply(context.Background(), tt.rules)
+			if err != nil || !changed {
+				t.Fatalf("first apply: changed %v, %v", changed, err)
+			}
+			golden(t, fake.Dump())
+			before := fake.LastTransaction
+			changed, err = n.apply(context.Background(), tt.rules)
+			if err != nil || changed || fake.LastTransaction != before {
+				t.Errorf("second apply: changed %v, %v; want nothing written", changed, err)
+			}
+		})
+	}
+}
+
+func TestRenderIPT(t *testing.T) {
+	for _, tt := range rulesets {
+		for name, is4 := range map[string]bool{"iptables": true, "ip6tables": false} {
+			t.Run(tt.name+"/"+name, func(t *testing.T) {
+				var b strings.Builder
+				for _, table := range renderIPT(tt.rules, is4, true) {
+					b.WriteString(table.restore(iptState{}))
+				}
+				golden(t, b.String())
+			})
+		}
+	}
+}
+
+func TestNFTFindsDrift(t *testing.T) {
+	ctx := context.Background()
+	for name, damage := range map[string]func(tx *knftables.Transaction, rules []*knftables.Rule){
+		"table gone": func(tx *knftables.Transaction, _ []*knftables.Rule) { tx.Delete(&knftables.Table{}) },
+		"rule gone": func(tx *knftables.Transaction, rules []*knftables.Rule) {
+			tx.Delete(&knftables.Rule{Chain: rules[0].Chain, Handle: rules[0].Handle})
+		},
+		"rule added": func(tx *knftables.Transaction, _ []*knftables.Rule) {
+			tx.Insert(&knftables.Rule{Chain: "postrouting", Rule: "accept"})
+		},
+		"element gone": func(tx *knftables.Transaction, _ []*knftables.Rule) {
+			tx.Delete(&knftables.Element{Set: "tunnel-nodes-v4", Key: []string{"172.30.0.12"}})
+		},
+		"element added": func(tx *knftables.Transaction, _ []*knftables.Rule) {
+			tx.Add(&knftables.Element{Set: "tunnel-nodes-v4", Key: []string{"172.30.0.13"}})
+		},
+		"chain added": func(tx *knftables.Transaction, _ []*knftables.Rule) { tx.Add(&knftables.Chain{Name: "other"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake := knftables.NewFake(knftables.InetFamily, tableName)
+			n := nft{fake}
+			if _, err := n.apply(ctx, full(SNATAuto)); err != nil {
+				t.Fatal(err)
+			}
+			want := fake.Dump()
+			rules, err := fake.ListRules(ctx, "postrouting")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tx := fake.NewTransaction()
+			damage(tx, rules)
+			if err := fake.Run(ctx, tx); err != nil {
+				t.Fatal(err)
+			}
+			if changed, err := n.apply(ctx, full(SNATAuto)); err != nil || !changed {
+				t.Fatalf("apply: changed %v, %v", changed, err)
+			}
+			if diff := cmp.Diff(want, fake.Dump()); diff != "" {
+				t.Errorf("not repaired (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestIPTMatches(t *testing.T) {
+	nat := renderIPT(full(SNATAuto), true, true)[3]
+	good := func() iptState {
+		s := iptState{jumps: []string{nat.jump()}, comments: map[string][]string{}}
+		for _, c := range nat.chains {
+			for _, r := range c.rules {
+				s.comments[c.name] = append(s.comments[c.name], fingerprint(r))
+			}
+		}
+		return s
+	}
+	if !nat.matches(good()) {
+		t.Error("what was written does not match")
+	}
+	for name, damage := range map[string]func(*iptState){
+		"no jump":      func(s *iptState) { s.jumps = nil },
+		"two jumps":    func(s *iptState) { s.jumps = append(s.jumps, "-j WAYMARK-POSTROUTING") },
+		"chain gone":   func(s *iptState) { delete(s.comments, chainSNAT) },
+		"rule gone":    func(s *iptState) { s.comments[chainSNAT] = s.comments[chainSNAT][1:] },
+		"rule foreign": func(s *iptState) { s.comments[chainSNAT][0] = "" },
+	} {
+		s := good()
+		damage(&s)
+		if nat.matches(s) {
+			t.Errorf("%s: not found", name)
+		}
+	}
+}
+
+func TestAggregate(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		in   []netip.Prefix
+		is4  bool
+		want []netip.Prefix
+	}{
+		{"nothing", nil, true, nil},
+		{"one family", prefixes("10.0.0.0/24", "fd00::/64"), false, prefixes("fd00::/64")},
+		{"contained and equal", prefixes("10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8"), true, prefixes("10.0.0.0/8")},
+		{"halves", prefixes("10.0.1.0/24", "10.0.0.0/24"), true, prefixes("10.0.0.0/23")},
+		{"halves of halves", prefixes("10.0.3.0/24", "10.0.2.0/24", "10.0.0.0/23"), true, prefixes("10.0.0.0/22")},
+		{"neighbours, no halves", prefixes("10.0.1.0/24", "10.0.2.0/24"), true, prefixes("10.0.1.0/24", "10.0.2.0/24")},
+		{"unmasked", prefixes("10.0.1.7/24"), true, prefixes("10.0.1.0/24")},
+		{"all", prefixes("128.0.0.0/1", "0.0.0.0/1", "0.0.0.0/0"), true, prefixes("0.0.0.0/0")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, aggregate(tt.in, tt.is4), equateNetip); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzAggregate(f *testing.F) {
+	f.Add([]byte{10, 0, 0, 0, 24, 10, 0, 1, 0, 24, 10, 0, 0, 0, 8})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var in []netip.Prefix
+		for ; len(b) >= 5; b = b[5:] {
+			in = append(in, netip.PrefixFrom(netip.AddrFrom4([4]byte(b[:4])), int(b[4])%33))
+		}
+		out := aggregate(in, true)
+		covered := func(set []netip.Prefix, a netip.Addr) bool {
+			for _, p := range set {
+				if p.Contains(a) {
+					return true
+				}
+			}
+			return false
+		}
+		for i, p := range out {
+			if i > 0 && out[i-1].Overlaps(p) {
+				t.Errorf("%v and %v overlap", out[i-1], p)
+			}
+			if !covered(in, p.Addr()) {
+				t.Errorf("%v was not in %v", p, in)
+			}
+		}
+		for _, p := range in {
+			if !covered(out, p.Addr()) {
+				t.Errorf("%v is lost in %v", p, out)
+			}
+		}
+	})
+}
+
+func TestForwardDrops(t *testing.T) {
+	for _, tt := range []struct {
+		rules []string
+		want  bool
+	}{
+		{[]string{"-P FORWARD ACCEPT"}, false},
+		{[]string{"-P FORWARD DROP"}, true},
+		{[]string{"-P FORWARD ACCEPT", "-A FORWARD -i eth9 -j DROP"}, false},
+		{[]string{"-P FORWARD ACCEPT", "-A FORWARD -j REJECT --reject-with icmp-host-prohibited"}, true},
+	} {
+		if got := forwardDrops(tt.rules); got != tt.want {
+			t.Errorf("forwardDrops(%q) = %v", tt.rules, got)
+		}
+	}
+}
+
+func TestCommentsOf(t *testing.T) {
+	got := commentsOf([]string{
+		"-N WAYMARK-SNAT",
+		`-A WAYMARK-SNAT -d 10.0.0.0/8 -m comment --comment "waymark:0011aabb" -j RETURN`,
+		`-A WAYMARK-SNAT -m comment --comment waymark:ffeeddcc -j MASQUERADE`,
+		`-A WAYMARK-SNAT -m comment --comment "other" -j RETURN`,
+		`-A WAYMARK-SNAT -j RETURN`,
+	})
+	if diff := cmp.Diff([]string{"waymark:0011aabb", "waymark:ffeeddcc", "", ""}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
