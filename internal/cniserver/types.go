@@ -47,7 +47,7 @@ type Switch interface {
 	PodInterfaces(ctx context.Context) ([]PodInterface, error)
 }
 
-// Links makes veth pairs. *podlink.Links implements it.
+// Links makes veth pairs. podlink.Links implements it.
 type Links interface {
 	Create(ctx context.Context, link podlink.Link) error
 	Delete(ctx context.Context, hostInterface string) error
