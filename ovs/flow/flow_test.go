@@ -136,6 +136,9 @@ func TestKey(t *testing.T) {
 	if a.Key() != b.Key() {
 		t.Errorf("the same entry has two keys:\n%s\n%s", a, b)
 	}
+	if want := "table=1, priority=2,ip,nw_dst=10.0.0.0/8"; a.Key().String() != want {
+		t.Errorf("key is %q, want %q", a.Key(), want)
+	}
 	if a.Equal(b) {
 		t.Error("flows with different actions are equal")
 	}

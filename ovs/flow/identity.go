@@ -31,6 +31,34 @@ func (f Flow) Key() Key {
 	return Key{Table: f.Table, Priority: f.Priority, match: string(b)}
 }
 
+// Match returns the canonical match that is part of the identity.
+func (k Key) Match() Match {
+	var m Match
+	for rest := []byte(k.match); len(rest) >= 2; {
+		f, maskLen := Field(rest[0]), int(rest[1])
+		n := f.Info().Bytes
+		if len(rest) < 2+n+maskLen {
+			break
+		}
+		fm := FieldMatch{Field: f, Value: rest[2 : 2+n]}
+		if maskLen > 0 {
+			fm.Mask = rest[2+n : 2+n+maskLen]
+		}
+		m = append(m, fm)
+		rest = rest[2+n+maskLen:]
+	}
+	return m
+}
+
+// String is the identity in the words of ovs-ofctl.
+func (k Key) String() string {
+	s := fmt.Sprintf("table=%d, priority=%d", k.Table, k.Priority)
+	if m := k.Match().String(); m != "" {
+		s += "," + m
+	}
+	return s
+}
+
 // Equal reports whether f and g are the same entry with the same cookie and
 // actions.
 func (f Flow) Equal(g Flow) bool {

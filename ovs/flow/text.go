@@ -126,6 +126,15 @@ func (m FieldMatch) text() string {
 	return m.Field.inMatch() + "=" + m.valueText()
 }
 
+// String is the comparison with the name of the field that means nothing else,
+// whatever the protocol: tcp_src, where Match.String says tp_src.
+func (m FieldMatch) String() string {
+	if m.check() != nil {
+		return m.text()
+	}
+	return m.Field.String() + "=" + m.valueText()
+}
+
 // valueText is VALUE or VALUE/MASK. A number of which only some bits count is
 // written in hexadecimal.
 func (m FieldMatch) valueText() string {

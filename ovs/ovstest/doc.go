@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ovstest is for tests of everything that makes flows.
+//
+// Switch is a stateful fake with the methods of openflow.Target. It refuses
+// what a real switch would refuse, dumps sorted text and traces packets. OVS
+// is a real Open vSwitch with daemons of its own, for integration tests; its
+// Trace takes the same packets.
+//
+//	sw := ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables})
+//	if err := sw.Update("pod/a", flows, nil); err != nil { ... }
+//	v := sw.Trace(ovstest.TCP(ovstest.Hop{InPort: 3, Src: podMAC, Dst: gwMAC}, src, dst, 40000, 80))
+//	if v.String() != "output:2" { t.Errorf("packet goes to %v\n%s", v, v.Met()) }
+//
+// A packet is a flow.Match that gives every field it has an exact value, so it
+// prints as the text that ovs-appctl ofproto/trace reads.
+package ovstest

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ovstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/openflow"
+)
+
+// SwitchParams describe a fake switch.
+type SwitchParams struct {
+	// Tables are the tables that exist. Flows in others, and jumps to them,
+	// are refused.
+	Tables []uint8
+}
+
+// Switch is a fake switch behind the methods of openflow.Target. Changes take
+// effect at once.
+type Switch struct {
+	tables map[uint8]bool
+
+	mu      sync.Mutex
+	flows   map[flow.Key]flow.Flow
+	groups  map[uint32]flow.Group
+	byFlow  map[flow.Key]string
+	byGroup map[uint32]string
+	fault   error
+	done    bool
+}
+
+// NewSwitch returns a fake switch that holds nothing.
+func NewSwitch(params SwitchParams) *Switch {
+	s := &Switch{
+		tables: map[uint8]bool{},
+		flows:  map[flow.Key]flow.Flow{}, groups: map[uint32]flow.Group{},
+		byFlow: map[flow.Key]string{}, byGroup: map[uint32]string{},
+	}
+	for _, t := range params.Tables {
+		s.tables[t] = true
+	}
+	return s
+}
+
+// Fail makes every later Update and Sync return err, until it is called with
+// nil.
+func (s *Switch) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = err
+}
+
+// Update is openflow.Target.Update.
+func (s *Switch) Update(owner string, flows []flow.Flow, groups []flow.Group) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fault != nil {
+		return fmt.Errorf("update %s: %w", owner, s.fault)
+	}
+	if err := s.check(owner, flows, groups); err != nil {
+		return fmt.Errorf("update %s: %w", owner, err)
+	}
+	s.remove(owner)
+	for _, g := range groups {
+		s.groups[g.ID], s.byGroup[g.ID] = g, owner
+	}
+	for _, f := range flows {
+		f.Cookie = openflow.Cookie(owner)
+		k := f.Key()
+		s.flows[k], s.byFlow[k] = f, owner
+	}
+	return nil
+}
+
+func (s *Switch) check(owner string, flows []flow.Flow, groups []flow.Group) error {
+	known := map[uint32]bool{}
+	for id, other := range s.byGroup {
+		known[id] = other != owner
+	}
+	var errs []error
+	for _, g := range groups {
+		if other, ok := s.byGroup[g.ID]; ok && other != owner {
+			errs = append(errs, &openflow.ConflictError{Owner: owner, Other: other, Entry: fmt.Sprintf("group %d", g.ID)})
+		}
+		known[g.ID] = true
+		errs = append(errs, g.Check())
+	}
+	seen := map[flow.Key]bool{}
+	for _, f := range flows {
+		k := f.Key()
+		if other, ok := s.byFlow[k]; ok && other != owner {
+			errs = append(errs, &openflow.ConflictError{Owner: owner, Other: other, Entry: "flow " + k.String()})
+		}
+		if seen[k] {
+			errs = append(errs, fmt.Errorf("flow %s is named twice", k))
+		}
+		seen[k] = true
+		errs = append(errs, f.Check())
+		if !s.tables[f.Table] {
+			errs = append(errs, fmt.Errorf("flow %s: no table %d", f, f.Table))
+		}
+		errs = append(errs, s.checkTargets(f, f.Actions, known))
+	}
+	for _, g := range groups {
+		for _, b := range g.Buckets {
+			errs = append(errs, s.checkTargets(g, b.Actions, known))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkTargets refuses actions that lead to tables or groups that are not
+// there.
+func (s *Switch) checkTargets(of fmt.Stringer, actions []flow.Action, groups map[uint32]bool) error {
+	var errs []error
+	table := func(t uint8) {
+		if !s.tables[t] {
+			errs = append(errs, fmt.Errorf("%s: no table %d", of, t))
+		}
+	}
+	for _, a := range actions {
+		switch a := a.(type) {
+		case flow.GotoTable:
+			table(a.Table)
+		case flow.Resubmit:
+			table(a.Table)
+		case flow.CT:
+			if a.Table != flow.NoTable {
+				table(a.Table)
+			}
+		case flow.ToGroup:
+			if !groups[a.ID] {
+				errs = append(errs, fmt.Errorf("%s: no group %d", of, a.ID))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// remove takes away all that owner wants.
+func (s *Switch) remove(owner string) {
+	for k, o := range s.byFlow {
+		if o == owner {
+			delete(s.flows, k)
+			delete(s.byFlow, k)
+		}
+	}
+	for id, o := range s.byGroup {
+		if o == owner {
+			delete(s.groups, id)
+			delete(s.byGroup, id)
+		}
+	}
+}
+
+// Delete is openflow.Target.Delete.
+func (s *Switch) Delete(owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(owner)
+}
+
+// Prune is openflow.Target.Prune.
+func (s *Switch) Prune(live func(owner string) bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, owner := range s.owners() {
+		if !live(owner) {
+			s.remove(owner)
+			n++
+		}
+	}
+	return n
+}
+
+// Owners returns the owners that have a flow or a group, sorted.
+func (s *Switch) Owners() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners()
+}
+
+func (s *Switch) owners() []string {
+	set := map[string]bool{}
+	for _, o := range s.byFlow {
+		set[o] = true
+	}
+	for _, o := range s.byGroup {
+		set[o] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// Complete is openflow.Target.Complete.
+func (s *Switch) Complete() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = true
+}
+
+// Completed says whether Complete was called.
+func (s *Switch) Completed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done
+}
+
+// Sync is openflow.Target.Sync.
+func (s *Switch) Sync(context.Context, ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault
+}
+
+// Flows returns the flows in the order of flow.Compare, without cookies.
+func (s *Switch) Flows() []flow.Flow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]flow.Flow, 0, len(s.flows))
+	for _, f := range s.flows {
+		f.Cookie = 0
+		out = append(out, f)
+	}
+	flow.Sort(out)
+	return out
+}
+
+// Dump is all groups and flows as sorted text, one a line, without cookies.
+func (s *Switch) Dump() string {
+	flows := s.Flows()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(s.groups)) {
+		b.WriteString(s.groups[id].String() + "\n")
+	}
+	for _, f := range flows {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
