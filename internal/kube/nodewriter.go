@@ -39,11 +39,21 @@ func NewNodeWriter(params NodeWriterParams) *NodeWriter {
 	return &NodeWriter{client: params.Clients.Core, node: params.NodeName, now: params.Now}
 }
 
-// SetNetwork makes the node's condition WaymarkNetworkReady say whether the
-// network is ready, with a reason (one CamelCase word) and a message in words,
-// and NetworkUnavailable the opposite, which schedulers heed. It writes only
-// when something changes and may be called as often as one likes.
-func (w *NodeWriter) SetNetwork(ctx context.Context, ready bool, reason, message string) error {
+// NetworkCondition is what the conditions of a node say of its network.
+type NetworkCondition struct {
+	// Serving says that Pods can be connected. While it is false the node is
+	// NetworkUnavailable, and schedulers place no Pods there.
+	Serving bool
+	// Ready says that nothing is wrong.
+	Ready bool
+	// Reason is one CamelCase word, Message says it in words.
+	Reason, Message string
+}
+
+// SetNetwork makes the node's conditions WaymarkNetworkReady and
+// NetworkUnavailable say what c does. It writes only when something changes and
+// may be called as often as one likes.
+func (w *NodeWriter) SetNetwork(ctx context.Context, c NetworkCondition) error {
 	node, err := w.client.CoreV1().Nodes().Get(ctx, w.node, metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
 		return fmt.Errorf("read conditions of node %s: %w", w.node, err)
@@ -51,8 +61,8 @@ func (w *NodeWriter) SetNetwork(ctx context.Context, ready bool, reason, message
 	now := metav1.NewTime(w.now().Truncate(time.Second))
 	var changed []corev1.NodeCondition
 	for _, want := range []corev1.NodeCondition{
-		{Type: ConditionNetworkReady, Status: status(ready), Reason: reason, Message: message},
-		{Type: corev1.NodeNetworkUnavailable, Status: status(!ready), Reason: reason, Message: message},
+		{Type: ConditionNetworkReady, Status: status(c.Ready), Reason: c.Reason, Message: c.Message},
+		{Type: corev1.NodeNetworkUnavailable, Status: status(!c.Serving), Reason: c.Reason, Message: c.Message},
 	} {
 		want.LastHeartbeatTime, want.LastTransitionTime = now, now
 		same := false

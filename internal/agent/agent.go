@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/waymark-net/waymark/internal/cniinstall"
+	"github.com/waymark-net/waymark/internal/cniserver"
+	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/internal/podlink"
+	"github.com/waymark-net/waymark/internal/reconcile"
+	"github.com/waymark-net/waymark/ipam"
+	"github.com/waymark-net/waymark/ovs/openflow"
+	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/vsdb"
+	"github.com/waymark-net/waymark/routing"
+	"github.com/waymark-net/waymark/routing/gobgp"
+	"github.com/waymark-net/waymark/routing/hostfw"
+	"github.com/waymark-net/waymark/routing/kernel"
+)
+
+// reconcileTimeout bounds one run of the node loop, so that a switch that does
+// not answer is reported and tried again.
+const reconcileTimeout = 30 * time.Second
+
+// Params are what New needs.
+type Params struct {
+	// NodeName is the name of the Node object.
+	NodeName string
+	// Kubernetes is the way to the API server.
+	Kubernetes *rest.Config
+	// StateDir outlives a reboot; RunDir does not, and holds the CNI socket.
+	StateDir, RunDir string
+	// OVSDir holds db.sock and br-int.mgmt.
+	OVSDir string
+	// CNIConfig is where the CNI configuration is written once the node is
+	// ready, in the agent's own file system.
+	CNIConfig string
+	// Listen is the address of health and metrics.
+	Listen string
+}
+
+// Agent is the agent of one node.
+type Agent struct {
+	p        Params
+	registry *prometheus.Registry
+	metrics  *metrics
+	health   *health
+
+	watcher  *kube.Watcher
+	vsdb     *vsdb.Client
+	flows    *openflow.Target
+	speaker  *gobgp.Speaker
+	cni      *cniserver.Server
+	pods     *podSwitch
+	kernel   *kernel.Watcher
+	status   *statusWriter
+	loop     *reconcile.Loop
+	podLoop  *reconcile.Loop
+	sessions atomic.Pointer[[]routing.SessionStatus]
+	paths    atomic.Pointer[routing.PathEvent]
+	// podsDeclared says that the flows of all Pods there were at the start
+	// have been declared, so that what is left in the switch is garbage.
+	podsDeclared atomic.Bool
+
+	settings struct {
+		sync.Mutex
+		value cniserver.Settings
+		known bool
+	}
+
+	// What follows belongs to the goroutine of loop.
+	conf            *config.Config
+	confText        []byte
+	ports           map[string]vsdb.PortStatus
+	firewall        *hostfw.Firewall
+	firewallBackend hostfw.Backend
+}
+
+// New wires an agent. It touches nothing outside the process.
+func New(p Params) (*Agent, error) {
+	clients, err := kube.NewClients(p.Kubernetes)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{p: p, registry: prometheus.NewRegistry()}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.metrics = newMetrics(a.registry)
+	a.health = newHealth("world", "plan", "pods")
+	mark := func() { a.loop.Mark() }
+	markAll := func() {
+		a.loop.Mark()
+		a.podLoop.Mark()
+	}
+	a.loop = reconcile.New(reconcile.Params{
+		Name:        "node",
+		Reconcile:   a.reconcile,
+		MinInterval: 100 * time.Millisecond,
+		MaxInterval: 30 * time.Second,
+		RetryBase:   500 * time.Millisecond,
+		RetryMax:    10 * time.Second,
+	})
+	a.podLoop = reconcile.New(reconcile.Params{
+		Name:        "pods",
+		Reconcile:   a.reconcilePods,
+		MinInterval: 500 * time.Millisecond,
+		MaxInterval: 30 * time.Second,
+		RetryBase:   500 * time.Millisecond,
+		RetryMax:    10 * time.Second,
+	})
+	a.watcher = kube.NewWatcher(kube.WatcherParams{Clients: clients, NodeName: p.NodeName, OnChange: mark})
+	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: markAll})
+	a.flows = openflow.New(openflow.Params{Socket: filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")})
+	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
+	a.kernel = kernel.NewWatcher(kernel.WatcherParams{Gateway: vsdb.GatewayPort, Notify: func(kernel.Change) { mark() }})
+	a.pods = newPodSwitch(a.vsdb, a.flows)
+	a.status = newStatusWriter(clients, p.NodeName)
+	a.cni, err = cniserver.New(cniserver.Params{
+		SocketPath: filepath.Join(p.RunDir, "cni.sock"),
+		StateDir:   filepath.Join(p.RunDir, "attachments"),
+		Settings:   a.cniSettings,
+		Switch:     a.pods,
+		Links:      podlink.Links{},
+		Addresses:  ipam.New(ipam.Params{Dir: filepath.Join(p.StateDir, "ipam")}),
+		Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.registry.MustRegister(flowCollectors(a.flows.Stats)...)
+	return a, nil
+}
+
+// Run runs the agent until ctx ends or a part of it cannot go on. Nothing of
+// the node is undone at the end: packets, routes and sessions outlive the agent.
+func (a *Agent) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"API watcher", a.watcher.Run},
+		{"OVSDB client", a.vsdb.Run},
+		{"OpenFlow target", a.flows.Run},
+		{"BGP speaker", a.speaker.Run},
+		{"kernel watcher", a.kernel.Run},
+		{"CNI server", a.cni.Run},
+		{"status writer", a.status.Run},
+		{"node loop", a.loop.Run},
+		{"Pod loop", a.podLoop.Run},
+		{"HTTP server", func(ctx context.Context) error {
+			return serveHTTP(ctx, a.p.Listen, a.health.err, a.registry)
+		}},
+	} {
+		group.Go(func() error {
+			err := part.run(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("%s ended: %w", part.name, err)
+		})
+	}
+	return group.Wait()
+}
+
+// reconcile looks at the world, plans, carries out the plan, and reports.
+func (a *Agent) reconcile(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	if err := a.restoreUplink(ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot restore the uplink")
+	}
+	seen, err := a.look(ctx)
+	a.health.set("world", err)
+	var plan *Plan
+	if err == nil {
+		plan, err = MakePlan(seen.world)
+		a.health.set("plan", err)
+	}
+	if err == nil {
+		a.metrics.plan(plan)
+		err = a.apply(ctx, seen.world, plan)
+		a.announceSettings(seen.world.Config, plan)
+	}
+	a.report(seen, plan, err)
+	if errors.Is(err, errNoSnapshot) {
+		klog.FromContext(ctx).V(2).Info("Waiting for the API server")
+		return nil
+	}
+	return err
+}
+
+// announceSettings tells the CNI server what new Pods get, and makes it bring
+// the others to it when that has changed.
+func (a *Agent) announceSettings(conf *config.Config, p *Plan) {
+	value := cniserver.Settings{
+		PodCIDRs:   p.Local.PodCIDRs,
+		MTU:        p.MTU,
+		Datapath:   podlink.Datapath(conf.Datapath),
+		GatewayMAC: pipeline.GatewayMAC(),
+	}
+	a.settings.Lock()
+	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
+	a.settings.value, a.settings.known = value, true
+	a.settings.Unlock()
+	if changed {
+		a.podLoop.Mark()
+	}
+}
+
+// cniSettings implements cniserver.Params.Settings.
+func (a *Agent) cniSettings() (cniserver.Settings, error) {
+	a.settings.Lock()
+	defer a.settings.Unlock()
+	if !a.settings.known {
+		return cniserver.Settings{}, fmt.Errorf("the agent is starting: %w", a.health.err())
+	}
+	if len(a.settings.value.PodCIDRs) == 0 {
+		return a.settings.value, fmt.Errorf("node %s has no usable Pod CIDR", a.p.NodeName)
+	}
+	return a.settings.value, a.health.errOf("switch", "gateway", "flows", "pods")
+}
+
+// reconcilePods declares the flows of all Pods, and repairs what was taken away
+// under living Pods and collects what dead ones left.
+func (a *Agent) reconcilePods(ctx context.Context) error {
+	a.settings.Lock()
+	known := a.settings.known
+	a.settings.Unlock()
+	if !known {
+		return nil
+	}
+	err := a.pods.restore(ctx)
+	if errors.Is(err, errBusy) {
+		a.podLoop.Mark()
+		return nil
+	}
+	if err == nil && !a.podsDeclared.Swap(true) {
+		a.loop.Mark()
+	}
+	if err == nil {
+		err = a.cni.Reconcile(ctx)
+	}
+	a.health.set("pods", err)
+	if err != nil || a.health.err() != nil {
+		return err
+	}
+	_, err = cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))
+	return err
+}
+
+func (a *Agent) onRoutes(e routing.PathEvent) {
+	a.paths.Store(&e)
+	a.loop.Mark()
+}
+
+func (a *Agent) onSessions(s []routing.SessionStatus) {
+	a.sessions.Store(&s)
+	a.loop.Mark()
+}
+
+func (a *Agent) learned() routing.PathEvent {
+	if e := a.paths.Load(); e != nil {
+		return *e
+	}
+	return routing.PathEvent{}
+}
+
+func isPodOwner(owner string) bool { return strings.HasPrefix(owner, pipeline.OwnerPod("")) }

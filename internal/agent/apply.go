@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/vsdb"
+	"github.com/waymark-net/waymark/routing"
+	"github.com/waymark-net/waymark/routing/hostfw"
+	"github.com/waymark-net/waymark/routing/kernel"
+)
+
+// step is one part of carrying out a plan. Its name is what health and logs
+// call it.
+type step struct {
+	name string
+	run  func(ctx context.Context, w World, p *Plan) error
+}
+
+// steps in the order in which later ones build on earlier ones.
+func (a *Agent) steps() []step {
+	return []step{
+		{"switch", a.applySwitch},
+		{"gateway", a.applyGateway},
+		{"flows", a.applyFlows},
+		{"firewall", a.applyFirewall},
+		{"bgp", a.applyBGP},
+		{"routes", a.applyRoutes},
+	}
+}
+
+// apply carries out a plan and goes on past failures.
+func (a *Agent) apply(ctx context.Context, w World, p *Plan) error {
+	var errs []error
+	for _, s := range a.steps() {
+		err := s.run(ctx, w, p)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+			errs = append(errs, err)
+		}
+		a.health.set(s.name, err)
+	}
+	return errors.Join(errs...)
+}
+
+// applySwitch makes bridges and ports, and moves the node's addresses to the
+// bridge where the userspace datapath needs the network interface.
+func (a *Agent) applySwitch(ctx context.Context, w World, p *Plan) error {
+	if w.Config.Datapath != config.DatapathNetdev {
+		if _, err := a.mover(w.Uplink.NIC).Return(ctx); err != nil {
+			return err
+		}
+	}
+	status, err := a.vsdb.Apply(ctx, p.Layout.Switch())
+	if err != nil {
+		return err
+	}
+	a.ports = status.Ports
+	if err := a.saveLayout(p.Layout); err != nil {
+		return err
+	}
+	if w.Config.Datapath == config.DatapathNetdev {
+		_, err = a.mover(w.Uplink.NIC).Move(ctx)
+	}
+	return err
+}
+
+func (a *Agent) mover(nic string) *kernel.UplinkMover {
+	return kernel.NewUplinkMover(kernel.UplinkMoverParams{
+		NIC:       nic,
+		Bridge:    vsdb.ExternalBridge,
+		StateFile: a.uplinkFile(),
+	})
+}
+
+func (a *Agent) uplinkFile() string { return filepath.Join(a.p.StateDir, "uplink.json") }
+func (a *Agent) layoutFile() string { return filepath.Join(a.p.StateDir, "layout.json") }
+
+// restoreUplink puts the node's addresses back on the bridge when the switch
+// has made that bridge anew. It must work before the API server can be asked:
+// without it there is no network to ask through. Layout and addresses therefore
+// come from files.
+func (a *Agent) restoreUplink(ctx context.Context) error {
+	nic, err := kernel.SavedNIC(a.uplinkFile())
+	if err != nil || nic == "" {
+		return err
+	}
+	data, err := os.ReadFile(a.layoutFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var layout vsdb.Layout
+	if err := json.Unmarshal(data, &layout); err != nil {
+		return fmt.Errorf("reading %s: %w", a.layoutFile(), err)
+	}
+	if layout.Uplink == nil || layout.Uplink.Name != nic {
+		return nil
+	}
+	if _, err := a.vsdb.Apply(ctx, layout.Switch()); err != nil {
+		return err
+	}
+	_, err = a.mover(nic).Move(ctx)
+	return err
+}
+
+func (a *Agent) saveLayout(l vsdb.Layout) error {
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(a.layoutFile(), data)
+}
+
+func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
+	var errs []error
+	_, _, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.MTU, Addresses: p.Gateways})
+	errs = append(errs, err)
+	var families []routing.Family
+	for _, g := range p.Gateways {
+		families = append(families, routing.FamilyOf(g.Addr()))
+	}
+	_, err = kernel.EnsureSysctls(ctx, kernel.SysctlParams{
+		Gateway:    vsdb.GatewayPort,
+		Interfaces: []string{w.Uplink.Name},
+		Families:   families,
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// applyFlows declares all flows but those of Pods, which have their own loop.
+func (a *Agent) applyFlows(ctx context.Context, _ World, p *Plan) error {
+	gateway := a.ports[vsdb.GatewayPort].OFPort
+	if gateway == 0 {
+		return fmt.Errorf("port %s has no OpenFlow port: %s", vsdb.GatewayPort, a.ports[vsdb.GatewayPort].Error)
+	}
+	params := pipeline.GatewayParams{Port: gateway}
+	for _, g := range p.Gateways {
+		params.Addrs = append(params.Addrs, g.Addr())
+	}
+	if p.Layout.Tunnel != nil {
+		params.TunnelPort = a.ports[vsdb.TunnelPort].OFPort
+	}
+	var errs []error
+	live := map[string]bool{pipeline.OwnerBase: true, pipeline.OwnerGateway: true}
+	errs = append(errs,
+		a.flows.Update(pipeline.OwnerBase, pipeline.Base(), nil),
+		a.flows.Update(pipeline.OwnerGateway, pipeline.Gateway(params), nil))
+	for _, n := range p.Nodes {
+		owner := pipeline.OwnerNode(n.Name)
+		live[owner] = true
+	}
+	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) })
+	for _, n := range p.Nodes {
+		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(n.NodeParams), nil))
+	}
+	if a.podsDeclared.Load() {
+		a.flows.Complete()
+		errs = append(errs, a.flows.Sync(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) applyRoutes(ctx context.Context, _ World, p *Plan) error {
+	var neighbours []kernel.Neighbour
+	for _, n := range p.Kernel.Neighbours {
+		neighbours = append(neighbours, kernel.Neighbour{Addr: n.Addr, MAC: n.MAC})
+	}
+	_, err := kernel.Neighbours{Interface: vsdb.GatewayPort}.Apply(ctx, neighbours)
+	errs := []error{err}
+	// What an earlier run learned goes on until the peers have said all they know.
+	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, kernel.RouteOptions{KeepUnknown: !a.learned().Converged})
+	a.metrics.routes(result)
+	return errors.Join(append(errs, err)...)
+}
+
+func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
+	backend := hostfw.Backend(w.Config.HostFirewall)
+	if a.firewall == nil || a.firewallBackend != backend {
+		a.firewall, a.firewallBackend = hostfw.New(hostfw.Params{Backend: backend}), backend
+	}
+	_, err := a.firewall.Apply(ctx, p.Firewall)
+	return err
+}
+
+func (a *Agent) applyBGP(ctx context.Context, _ World, p *Plan) error {
+	return a.speaker.Set(ctx, p.BGP)
+}
+
+// writeFile replaces a file as a whole; nothing is written when it has the
+// content already.
+func writeFile(path string, data []byte) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	temporary := path + ".tmp"
+	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}

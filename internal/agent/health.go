@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// health collects, by part of the agent, why the node is not ready. It is safe
+// for use by several goroutines.
+type health struct {
+	mu      sync.Mutex
+	reasons map[string]string
+}
+
+func newHealth(parts ...string) *health {
+	h := &health{reasons: map[string]string{}}
+	for _, p := range parts {
+		h.reasons[p] = "not done yet"
+	}
+	return h
+}
+
+// set records the reason why a part is not ready; nil says that it is.
+func (h *health) set(part string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		delete(h.reasons, part)
+		return
+	}
+	h.reasons[part] = err.Error()
+}
+
+// err returns nil when every part is ready, else all reasons in one error.
+func (h *health) err() error { return h.errOf() }
+
+// errOf is err for some parts; none means all.
+func (h *health) errOf(parts ...string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var lines []string
+	for _, part := range slices.Sorted(maps.Keys(h.reasons)) {
+		if len(parts) > 0 && !slices.Contains(parts, part) {
+			continue
+		}
+		lines = append(lines, part+": "+strings.ReplaceAll(h.reasons[part], "\n", "; "))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// serveHTTP serves /healthz, /readyz and /metrics until ctx ends.
+func serveHTTP(ctx context.Context, address string, ready func() error, gatherer prometheus.Gatherer) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("/metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
+	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving health and metrics: %w", err)
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), server.Close())
+	}
+}

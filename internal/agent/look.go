@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"k8s.io/klog/v2"
+
+	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/ovs/vsdb"
+	"github.com/waymark-net/waymark/routing/kernel"
+)
+
+// errNoSnapshot says that the API server has not been read yet.
+var errNoSnapshot = errors.New("waiting for the API server")
+
+// sight is a World with what was seen beside it.
+type sight struct {
+	world World
+	node  *kube.Node
+	// document is what is wrong with the configuration document, nil if nothing is.
+	document error
+	// peers are the BGPPeers that cannot be used, notes what else was found.
+	peers []kube.PeerProblem
+	notes []string
+}
+
+// look gathers the world. What it returns beside an error is as much as it could see.
+func (a *Agent) look(ctx context.Context) (sight, error) {
+	var s sight
+	snapshot := a.watcher.Snapshot()
+	if snapshot == nil {
+		return s, errNoSnapshot
+	}
+	s.node = snapshot.Node(a.p.NodeName)
+	if s.node == nil {
+		return s, fmt.Errorf("node %s is not registered yet", a.p.NodeName)
+	}
+	s.notes = append(s.notes, s.node.Problems...)
+	conf, err := a.configuration(ctx, snapshot.Document)
+	s.document = err
+	if conf == nil {
+		return s, err
+	}
+	s.world.Config = conf
+	s.world.Local = s.node.Node
+	for _, n := range snapshot.Nodes {
+		if n.Name != a.p.NodeName {
+			s.world.Remotes = append(s.world.Remotes, n.Node)
+		}
+	}
+	asn, err := conf.BGP.NodeASN(s.node.Labels)
+	if err != nil {
+		s.notes = append(s.notes, err.Error())
+	} else {
+		s.world.ASN = asn
+		s.world.Peers, s.peers = snapshot.Peers(s.node, conf.BGP)
+		var wrong []string
+		s.world.Advertisements, wrong = snapshot.Advertisements(s.node, s.world.Peers)
+		s.notes = append(s.notes, wrong...)
+	}
+	s.world.Learned = a.learned().Routes
+	s.world.Uplink, err = a.uplink(ctx, conf, s.node)
+	return s, err
+}
+
+// uplink finds the interface that leads to the other nodes.
+func (a *Agent) uplink(ctx context.Context, conf *config.Config, node *kube.Node) (Uplink, error) {
+	nic, err := kernel.SavedNIC(a.uplinkFile())
+	if err != nil {
+		return Uplink{}, err
+	}
+	found, err := kernel.DiscoverUplink(ctx, kernel.UplinkParams{
+		Interface:     conf.Uplink.Interface,
+		Bridge:        vsdb.ExternalBridge,
+		NodeAddresses: node.Addresses,
+	})
+	if err != nil {
+		return Uplink{}, err
+	}
+	u := Uplink{Name: found.Name, NIC: found.Name, MAC: found.MAC, MTU: found.PathMTU, OnLink: found.OnLink}
+	if nic != "" {
+		u.NIC = nic
+	}
+	if conf.Datapath == config.DatapathNetdev {
+		u.Name = vsdb.ExternalBridge
+	}
+	return u, nil
+}
+
+func (a *Agent) configFile() string { return filepath.Join(a.p.StateDir, config.ConfigMapKey) }
+
+// configuration returns the configuration in force: the document's if it is
+// valid, else the last valid one, which outlives the agent in a file. The error
+// says what is wrong with the document. Both are set when an older
+// configuration stays in force.
+func (a *Agent) configuration(ctx context.Context, d kube.Document) (*config.Config, error) {
+	if !d.Found {
+		return a.lastConfig(fmt.Errorf("ConfigMap %s/%s with key %s does not exist",
+			config.Namespace, config.ConfigMapName, config.ConfigMapKey))
+	}
+	conf, err := config.Load(d.Text)
+	if err != nil {
+		return a.lastConfig(err)
+	}
+	if a.conf == nil || string(a.confText) != string(d.Text) {
+		klog.FromContext(ctx).Info("Configuration in force", "mode", conf.Mode, "version", d.Version)
+		a.conf, a.confText = conf, d.Text
+		if err := writeFile(a.configFile(), d.Text); err != nil {
+			klog.FromContext(ctx).Error(err, "Cannot keep the configuration for the next start")
+		}
+	}
+	return a.conf, nil
+}
+
+func (a *Agent) lastConfig(bad error) (*config.Config, error) {
+	if a.conf != nil {
+		return a.conf, bad
+	}
+	text, err := os.ReadFile(a.configFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, bad
+	}
+	if err != nil {
+		return nil, errors.Join(bad, err)
+	}
+	conf, err := config.Load(text)
+	if err != nil {
+		// Written by another version, perhaps; as good as none.
+		return nil, bad
+	}
+	a.conf, a.confText = conf, text
+	return conf, bad
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/waymark-net/waymark/ovs/openflow"
+	"github.com/waymark-net/waymark/routing/kernel"
+)
+
+// metrics are the agent's own; the CNI server registers its own beside them.
+type metrics struct {
+	configValid  prometheus.Gauge
+	routeChanges *prometheus.CounterVec
+	paths        *prometheus.GaugeVec
+	problems     prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		configValid: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "waymark_config_valid",
+			Help: "1 if the configuration document in the ConfigMap is valid and in force, else 0.",
+		}),
+		routeChanges: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waymark_kernel_route_changes_total",
+			Help: "Routes written to or removed from the kernel.",
+		}, []string{"change"}),
+		paths: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "waymark_paths",
+			Help: "Remote Pod CIDRs by family and kind of path.",
+		}, []string{"family", "kind"}),
+		problems: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "waymark_node_problems",
+			Help: "Problems that the node's condition reports.",
+		}),
+	}
+	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems)
+	return m
+}
+
+func (m *metrics) routes(r kernel.RouteResult) {
+	m.routeChanges.WithLabelValues("add").Add(float64(len(r.Added)))
+	m.routeChanges.WithLabelValues("replace").Add(float64(len(r.Replaced)))
+	m.routeChanges.WithLabelValues("remove").Add(float64(len(r.Removed)))
+}
+
+func (m *metrics) plan(p *Plan) {
+	m.paths.Reset()
+	for _, path := range p.Paths {
+		m.paths.WithLabelValues(path.Family.String(), string(path.Kind)).Inc()
+	}
+}
+
+// flowCollectors expose the counters of the OpenFlow target. That
+// waymark_openflow_flow_mods_total stays 0 after a restart is how an operator
+// sees that the flows of the earlier run were adopted.
+func flowCollectors(stats func() openflow.Stats) []prometheus.Collector {
+	mods := func(change string, value func(openflow.Stats) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name:        "waymark_openflow_flow_mods_total",
+			Help:        "Flow mods that the switch took.",
+			ConstLabels: prometheus.Labels{"change": change},
+		}, func() float64 { return float64(value(stats())) })
+	}
+	counter := func(name, help string, value func(openflow.Stats) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
+			func() float64 { return float64(value(stats())) })
+	}
+	return []prometheus.Collector{
+		mods("add", func(s openflow.Stats) uint64 { return s.FlowAdds }),
+		mods("modify", func(s openflow.Stats) uint64 { return s.FlowModifies }),
+		mods("delete", func(s openflow.Stats) uint64 { return s.FlowDeletes }),
+		counter("waymark_openflow_audits_total", "Comparisons of the switch with what it should hold.",
+			func(s openflow.Stats) uint64 { return s.Audits }),
+		counter("waymark_openflow_repairs_total", "Flows and groups that something else had changed.",
+			func(s openflow.Stats) uint64 { return s.Repairs }),
+		counter("waymark_openflow_connects_total", "Connections to the switch.",
+			func(s openflow.Stats) uint64 { return s.Connects }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "waymark_openflow_flows", Help: "Flows that are wanted."},
+			func() float64 { return float64(stats().Flows) }),
+	}
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/waymark-net/waymark/internal/cniserver"
+	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/vsdb"
+)
+
+// podPorts makes the ports of Pods. *vsdb.Client implements it.
+type podPorts interface {
+	AddPort(ctx context.Context, port vsdb.PodPort) (uint32, error)
+	DelPort(ctx context.Context, name string) error
+	Ports(ctx context.Context) ([]vsdb.PortStatus, error)
+}
+
+// flowTable holds flows by owner. *openflow.Target implements it.
+type flowTable interface {
+	Update(owner string, flows []flow.Flow, groups []flow.Group) error
+	Delete(owner string)
+	Sync(ctx context.Context, owners ...string) error
+}
+
+// podSwitch connects Pods: a port in OVSDB, flows in the switch. The CNI server
+// calls it for one interface at a time, the agent's loop calls restore.
+type podSwitch struct {
+	ports podPorts
+	flows flowTable
+
+	mu sync.Mutex
+	// changes counts what attaching and detaching declared, so that restore
+	// sees when the list of ports that it works with has become old.
+	changes int
+	// declared holds the OpenFlow port of each interface whose flows are declared.
+	declared map[string]uint32
+}
+
+func newPodSwitch(ports podPorts, flows flowTable) *podSwitch {
+	return &podSwitch{ports: ports, flows: flows, declared: map[string]uint32{}}
+}
+
+// errBusy says that Pods were attached or detached at the same time.
+var errBusy = errors.New("Pods are being attached or detached")
+
+var _ cniserver.Switch = (*podSwitch)(nil)
+
+// AttachPod implements cniserver.Switch.
+func (s *podSwitch) AttachPod(ctx context.Context, pod cniserver.PodInterface) error {
+	ofport, err := s.ports.AddPort(ctx, vsdb.PodPort{Name: pod.HostInterface, ExternalIDs: externalIDs(pod)})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.changes++
+	err = s.declare(pod, ofport)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.flows.Sync(ctx, pipeline.OwnerPod(pod.HostInterface)); err != nil {
+		return fmt.Errorf("flows of Pod %s/%s: %w", pod.PodNamespace, pod.PodName, err)
+	}
+	return nil
+}
+
+// DetachPod implements cniserver.Switch.
+func (s *podSwitch) DetachPod(ctx context.Context, hostInterface string) error {
+	s.withdraw(hostInterface)
+	err := s.ports.DelPort(ctx, hostInterface)
+	// Once more: until now the port was there for restore to see.
+	s.withdraw(hostInterface)
+	return errors.Join(err, s.flows.Sync(ctx, pipeline.OwnerPod(hostInterface)))
+}
+
+func (s *podSwitch) withdraw(hostInterface string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes++
+	s.forget(hostInterface)
+}
+
+// declare and forget are called with mu held.
+func (s *podSwitch) declare(pod cniserver.PodInterface, ofport uint32) error {
+	flows := pipeline.Pod(pipeline.PodPort{Port: ofport, MAC: pod.MAC, Addrs: pod.Addresses})
+	if err := s.flows.Update(pipeline.OwnerPod(pod.HostInterface), flows, nil); err != nil {
+		return fmt.Errorf("flows of Pod %s/%s: %w", pod.PodNamespace, pod.PodName, err)
+	}
+	s.declared[pod.HostInterface] = ofport
+	return nil
+}
+
+func (s *podSwitch) forget(hostInterface string) {
+	s.flows.Delete(pipeline.OwnerPod(hostInterface))
+	delete(s.declared, hostInterface)
+}
+
+// restore declares the flows of all Pod ports that the switch has, with the
+// numbers that they have now, and withdraws those of ports that are gone. It
+// is how flows come back after a restart of agent or switch. It returns errBusy
+// if it has to be called again.
+func (s *podSwitch) restore(ctx context.Context) error {
+	s.mu.Lock()
+	before := s.changes
+	s.mu.Unlock()
+	ports, err := s.ports.Ports(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changes != before {
+		return errBusy
+	}
+	now := map[string]uint32{}
+	for _, p := range ports {
+		if p.OFPort != 0 {
+			now[p.Name] = p.OFPort
+		}
+	}
+	// All that go come first: a number may have passed from one port to another.
+	for name, ofport := range s.declared {
+		if now[name] != ofport {
+			s.forget(name)
+		}
+	}
+	var errs []error
+	for _, p := range ports {
+		pod := podOfPort(p)
+		if p.OFPort == 0 || pod.MAC == nil || s.declared[p.Name] == p.OFPort {
+			continue
+		}
+		errs = append(errs, s.declare(pod, p.OFPort))
+	}
+	return errors.Join(errs...)
+}
+
+// CheckPod implements cniserver.Switch.
+func (s *podSwitch) CheckPod(ctx context.Context, pod cniserver.PodInterface) error {
+	ports, err := s.ports.Ports(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		if p.Name != pod.HostInterface {
+			continue
+		}
+		if p.OFPort == 0 {
+			return fmt.Errorf("port %s has no OpenFlow port: %s", p.Name, p.Error)
+		}
+		return s.flows.Sync(ctx, pipeline.OwnerPod(p.Name))
+	}
+	return fmt.Errorf("port %s is not on bridge %s", pod.HostInterface, vsdb.IntegrationBridge)
+}
+
+// PodInterfaces implements cniserver.Switch.
+func (s *podSwitch) PodInterfaces(ctx context.Context) ([]cniserver.PodInterface, error) {
+	ports, err := s.ports.Ports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]cniserver.PodInterface, 0, len(ports))
+	for _, p := range ports {
+		out = append(out, podOfPort(p))
+	}
+	return out, nil
+}
+
+// The external IDs of a Pod's port.
+const (
+	idContainer = "container-id"
+	idIfName    = "ifname"
+	idNamespace = "pod-namespace"
+	idPod       = "pod-name"
+	idUID       = "pod-uid"
+	idNetNS     = "netns"
+	idMAC       = "mac"
+	idIPs       = "ips"
+)
+
+func externalIDs(pod cniserver.PodInterface) map[string]string {
+	var ips []string
+	for _, a := range pod.Addresses {
+		ips = append(ips, a.String())
+	}
+	return map[string]string{
+		idContainer: pod.ContainerID,
+		idIfName:    pod.IfName,
+		idNamespace: pod.PodNamespace,
+		idPod:       pod.PodName,
+		idUID:       pod.PodUID,
+		idNetNS:     pod.NetNS,
+		idMAC:       pod.MAC.String(),
+		idIPs:       strings.Join(ips, ","),
+	}
+}
+
+// podOfPort reads back what externalIDs wrote. What cannot be read stays empty,
+// so that the CNI server sees an interface that it cannot adopt.
+func podOfPort(p vsdb.PortStatus) cniserver.PodInterface {
+	ids := p.ExternalIDs
+	pod := cniserver.PodInterface{
+		ContainerID:   ids[idContainer],
+		IfName:        ids[idIfName],
+		PodNamespace:  ids[idNamespace],
+		PodName:       ids[idPod],
+		PodUID:        ids[idUID],
+		NetNS:         ids[idNetNS],
+		HostInterface: p.Name,
+	}
+	mac, err := net.ParseMAC(ids[idMAC])
+	if err != nil {
+		return cniserver.PodInterface{HostInterface: p.Name}
+	}
+	pod.MAC = mac
+	for ip := range strings.SplitSeq(ids[idIPs], ",") {
+		a, err := netip.ParseAddr(ip)
+		if err != nil {
+			return cniserver.PodInterface{HostInterface: p.Name}
+		}
+		pod.Addresses = append(pod.Addresses, a)
+	}
+	return pod
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/internal/reconcile"
+	"github.com/waymark-net/waymark/routing"
+)
+
+// problem is something wrong that the node's condition and an Event report.
+type problem struct{ reason, message string }
+
+// report is what the agent has to say of itself. It is immutable.
+type report struct {
+	node *kube.Node
+	// serving is false while the node cannot connect Pods at all.
+	serving  bool
+	problems []problem
+	document kube.Document
+	// documentError is what is wrong with the configuration document.
+	documentError error
+	sessions      kube.Report
+}
+
+// statusWriter tells the API server how the node is, on a goroutine of its own:
+// an API server that does not answer must not hold up forwarding.
+type statusWriter struct {
+	recorder *kube.Recorder
+	node     *kube.NodeWriter
+	sessions *kube.SessionWriter
+	loop     *reconcile.Loop
+
+	mu     sync.Mutex
+	latest *report
+
+	// What follows belongs to the loop: what Events have said.
+	saidProblems map[problem]bool
+	saidDocument string
+}
+
+func newStatusWriter(clients *kube.Clients, nodeName string) *statusWriter {
+	w := &statusWriter{
+		recorder:     kube.NewRecorder(kube.RecorderParams{Clients: clients, Component: "waymark-agent", NodeName: nodeName}),
+		node:         kube.NewNodeWriter(kube.NodeWriterParams{Clients: clients, NodeName: nodeName, Now: time.Now}),
+		sessions:     kube.NewSessionWriter(kube.SessionWriterParams{Clients: clients, Now: time.Now}),
+		saidProblems: map[problem]bool{},
+	}
+	w.loop = reconcile.New(reconcile.Params{
+		Name:        "status",
+		Reconcile:   w.write,
+		MinInterval: time.Second,
+		MaxInterval: 30 * time.Second,
+		RetryBase:   time.Second,
+		RetryMax:    30 * time.Second,
+	})
+	return w
+}
+
+// Run writes until ctx ends.
+func (w *statusWriter) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.recorder.Run(ctx) })
+	group.Go(func() error { return w.loop.Run(ctx) })
+	return group.Wait()
+}
+
+// set makes r what is written next.
+func (w *statusWriter) set(r *report) {
+	w.mu.Lock()
+	w.latest = r
+	w.mu.Unlock()
+	w.loop.Mark()
+}
+
+func (w *statusWriter) write(ctx context.Context) error {
+	w.mu.Lock()
+	r := w.latest
+	w.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	w.events(r)
+	reason, message := "Ready", "Pods are connected and every remote Pod CIDR has a path"
+	if len(r.problems) > 0 {
+		reason = r.problems[0].reason
+		var lines []string
+		for _, p := range r.problems {
+			lines = append(lines, p.message)
+		}
+		message = strings.Join(lines, "; ")
+	}
+	return errors.Join(
+		w.node.SetNetwork(ctx, kube.NetworkCondition{
+			Serving: r.serving, Ready: r.serving && len(r.problems) == 0, Reason: reason, Message: message,
+		}),
+		w.sessions.Write(ctx, r.sessions))
+}
+
+// events says what is new.
+func (w *statusWriter) events(r *report) {
+	now := map[problem]bool{}
+	for _, p := range r.problems {
+		now[p] = true
+		if !w.saidProblems[p] {
+			w.recorder.OnNode(r.node, kube.Warning, p.reason, p.message)
+		}
+	}
+	if len(now) == 0 && len(w.saidProblems) > 0 {
+		w.recorder.OnNode(r.node, kube.Normal, "NetworkReady", "all problems are gone")
+	}
+	w.saidProblems = now
+	text := ""
+	if r.documentError != nil {
+		text = r.documentError.Error()
+	}
+	if text != "" && text != w.saidDocument {
+		w.recorder.OnConfig(r.document, kube.Warning, "ConfigurationRefused",
+			fmt.Sprintf("node %s goes on with the last valid configuration: %s", r.node.Name, text))
+	}
+	w.saidDocument = text
+}
+
+// report tells the status writer what came of a run of the node loop.
+func (a *Agent) report(seen sight, plan *Plan, err error) {
+	a.metrics.configValid.Set(b2f(seen.document == nil && a.conf != nil))
+	if seen.node == nil {
+		return
+	}
+	r := &report{
+		node:          seen.node,
+		document:      a.watcher.Snapshot().Document,
+		documentError: seen.document,
+		sessions:      kube.Report{Node: seen.node, Problems: seen.peers},
+	}
+	if s := a.sessions.Load(); s != nil {
+		r.sessions.Sessions = *s
+	}
+	_, unready := a.cniSettings()
+	r.serving = unready == nil
+	add := func(reason, message string) { r.problems = append(r.problems, problem{reason, message}) }
+	if unready != nil {
+		add("NotServing", unready.Error())
+	}
+	if seen.document != nil {
+		add("ConfigurationRefused", seen.document.Error())
+	}
+	if err != nil {
+		add("ReconciliationFailed", err.Error())
+	}
+	for _, n := range seen.notes {
+		add("NodeInvalid", n)
+	}
+	if plan != nil {
+		planProblems(plan, add)
+	}
+	a.metrics.problems.Set(float64(len(r.problems)))
+	a.status.set(r)
+}
+
+// planProblems are what the plan had to leave out.
+func planProblems(p *Plan, add func(reason, message string)) {
+	for _, q := range p.Problems {
+		add(string(q.Reason), q.Message)
+	}
+	if p.MTUWarning != "" {
+		add("MTUNotInForce", p.MTUWarning)
+	}
+	for _, u := range p.Kernel.Unresolved {
+		add("RouteNotUsable", u)
+	}
+	var lost []string
+	for _, path := range p.Paths {
+		if path.Kind == routing.PathNone {
+			lost = append(lost, fmt.Sprintf("%s (node %s): %s", path.PodCIDR, path.Node, path.Reason))
+		}
+	}
+	slices.Sort(lost)
+	if len(lost) > 0 {
+		add("NoRoute", "no usable route to "+strings.Join(lost, ", "))
+	}
+}
+
+func b2f(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
