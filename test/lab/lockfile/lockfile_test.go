@@ -5,6 +5,7 @@ package lockfile
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -25,5 +26,21 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatalf("lock after unlock: %v", err)
 	}
+	// Whoever waits must not hold a lock on a file that was removed meanwhile.
+	locked := make(chan error)
+	go func() {
+		unlock, err := Lock(t.Context(), path)
+		if err == nil {
+			defer unlock()
+			_, err = os.Stat(path)
+		}
+		locked <- err
+	}()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	again()
+	if err := <-locked; err != nil {
+		t.Errorf("lock after removal: %v", err)
+	}
 }

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/waymark-net/waymark/test/lab/host"
+	"github.com/waymark-net/waymark/test/lab/imagestore"
+	"github.com/waymark-net/waymark/test/lab/kubernetes"
+	"github.com/waymark-net/waymark/test/lab/topology"
+)
+
+// RackLabel is the node label that holds the name of the rack.
+const RackLabel = "topology.kubernetes.io/zone"
+
+// RackLabelValue is what nodes of a rack have there.
+func RackLabelValue(rack string) string { return topology.SwitchName(rack) }
+
+// dnsOffset is the place of the cluster's name server in a Service network.
+const dnsOffset = 10
+
+func (l *Lab) node(h topology.Host) kubernetes.Node {
+	n := kubernetes.Node{
+		Name:         h.Name,
+		Addresses:    h.Addresses(),
+		Labels:       map[string]string{RackLabel: RackLabelValue(h.Rack)},
+		Server:       l.controlPlane().Server(),
+		SandboxImage: l.Description.SandboxImage,
+	}
+	for _, p := range l.Topology.ServicePrefixes() {
+		n.ClusterDNS = append(n.ClusterDNS, nth(p.Addr(), dnsOffset))
+	}
+	return n
+}
+
+func nth(a netip.Addr, n int) netip.Addr {
+	for range n {
+		a = a.Next()
+	}
+	return a
+}
+
+func (l *Lab) nodeFiles(h topology.Host) ([]host.File, error) {
+	authority, err := l.authority()
+	if err != nil {
+		return nil, err
+	}
+	return l.node(h).Files(authority)
+}
+
+// giveImages puts the unpacked images onto the disk of a node that never ran.
+func (l *Lab) giveImages(ctx context.Context, h topology.Host) error {
+	if l.ImageRoot == "" {
+		return nil
+	}
+	dir := filepath.Join(l.hostData(h.Name), "var/lib/containerd")
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	return imagestore.Copy(ctx, l.ImageRoot, dir)
+}
+
+// startNode starts containerd and the kubelet on a connected host.
+func (l *Lab) startNode(ctx context.Context, h topology.Host) error {
+	n := l.node(h)
+	if err := l.startProcess(ctx, h, n.Containerd()); err != nil {
+		return err
+	}
+	return l.startProcess(ctx, h, n.Kubelet())
+}
+
+// AddNode lets a node join: a new host in a rack.
+func (l *Lab) AddNode(ctx context.Context, name, rack string) error {
+	return l.change(ctx, func() error {
+		h, err := l.Topology.AddNode(name, rack)
+		if err != nil {
+			return err
+		}
+		if err := l.save(); err != nil {
+			return err
+		}
+		return l.progress.step("starting node "+name, func() error { return l.bootNode(ctx, h) })
+	})
+}
+
+// bootNode starts a node in a running lab and waits until it is registered.
+func (l *Lab) bootNode(ctx context.Context, h topology.Host) error {
+	if err := l.giveImages(ctx, h); err != nil {
+		return err
+	}
+	if err := l.startHost(ctx, h); err != nil {
+		return err
+	}
+	if err := l.attachLinks(ctx, h); err != nil {
+		return err
+	}
+	if err := l.startNode(ctx, h); err != nil {
+		return err
+	}
+	return l.waitRegistered(ctx, []topology.Host{h})
+}
+
+// RemoveNode lets a node leave for good: its host is ended at once, its object
+// deleted, its disk removed.
+func (l *Lab) RemoveNode(ctx context.Context, name string) error {
+	return l.change(ctx, func() error {
+		if h, ok := l.Topology.Host(name); !ok || h.Role != topology.RoleNode {
+			return fmt.Errorf("lab %s has no node %q", l.name, name)
+		}
+		return l.progress.step("removing node "+name, func() error {
+			if err := host.Kill(ctx, l.name, name); err != nil {
+				return err
+			}
+			if _, err := l.Kubectl(ctx, "delete", "node", name, "--ignore-not-found"); err != nil {
+				return err
+			}
+			if err := l.Topology.RemoveNode(name); err != nil {
+				return err
+			}
+			for _, dir := range []string{l.hostState(name), l.hostData(name)} {
+				if err := os.RemoveAll(dir); err != nil {
+					return fmt.Errorf("remove node %s: %w", name, err)
+				}
+			}
+			return l.save()
+		})
+	})
+}
