@@ -22,8 +22,10 @@ type ReceivedRoute struct {
 	PathLength int
 	// FirstAS is the neighbouring AS, whose routes alone compare by MED.
 	FirstAS uint32
-	Origin  uint8
-	MED     uint32
+	// OwnAS is true when our own AS is in the path.
+	OwnAS  bool
+	Origin uint8
+	MED    uint32
 }
 
 // Import filters what one peer announced and applies the peer's bound to each
@@ -40,7 +42,7 @@ func Import(routes []ReceivedRoute, f *ImportFilter, rule ImportRule) ([]Receive
 	}
 	var used []ReceivedRoute
 	for _, r := range routes {
-		if ok, why := f.Accept(r.Prefix, r.NextHop, rule); !ok {
+		if ok, why := f.Accept(r, rule); !ok {
 			count(FamilyOf(r.Prefix.Addr()), why)
 			continue
 		}

@@ -18,6 +18,7 @@ type FilterReason string
 const (
 	FilterInvalid     FilterReason = "Invalid"        // not a unicast network
 	FilterNextHop     FilterReason = "NextHop"        // next hop is ourselves or unusable
+	FilterEcho        FilterReason = "Echo"           // our own announcement, back from the peer: normal
 	FilterOwnPrefix   FilterReason = "OwnPrefix"      // our own Pod CIDR or a part of it
 	FilterNodeAddress FilterReason = "NodeAddress"    // the address of a node, ours included
 	FilterOnLink      FilterReason = "OnLinkNetwork"  // a network the node is attached to, or a part of it
@@ -118,11 +119,14 @@ func NewImportFilter(s ImportScope) *ImportFilter {
 }
 
 // Accept says whether a route may be used, and if not, why.
-func (f *ImportFilter) Accept(prefix netip.Prefix, nextHop netip.Addr, rule ImportRule) (bool, FilterReason) {
+func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterReason) {
+	prefix := r.Prefix
 	switch {
 	case !validPrefix(prefix):
 		return false, FilterInvalid
-	case !f.validNextHop(prefix, nextHop):
+	case r.OwnAS && f.own.contains(prefix):
+		return false, FilterEcho
+	case !f.validNextHop(prefix, r.NextHop):
 		return false, FilterNextHop
 	case prefix.Bits() == 0:
 		return rule.AllowDefaultRoute, unless(rule.AllowDefaultRoute, FilterDefault)
@@ -192,6 +196,12 @@ func (s *prefixSet) add(prefixes ...netip.Prefix) {
 			s.lengths = append(s.lengths, p.Bits())
 		}
 	}
+}
+
+// contains says whether p is a member.
+func (s *prefixSet) contains(p netip.Prefix) bool {
+	_, ok := s.members[p]
+	return ok
 }
 
 // covers says whether p equals or lies inside a member.

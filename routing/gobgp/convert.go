@@ -229,7 +229,8 @@ func apiPath(prefix netip.Prefix, hop netip.Addr) (*apiutil.Path, error) {
 }
 
 // receivedRoute reads a path of an Adj-RIB-In; false: not an IP route.
-func receivedRoute(p *apiutil.Path, peer routing.Peer, external bool) (routing.ReceivedRoute, bool) {
+func receivedRoute(p *apiutil.Path, peer routing.Peer, localASN uint32) (routing.ReceivedRoute, bool) {
+	external := peer.ASN != localASN
 	if p == nil {
 		return routing.ReceivedRoute{}, false
 	}
@@ -261,6 +262,7 @@ func receivedRoute(p *apiutil.Path, peer routing.Peer, external bool) (routing.R
 			}
 		case *bgp.PathAttributeAsPath:
 			r.PathLength, r.FirstAS = asPath(a)
+			r.OwnAS = slices.Contains(asNumbers(a), localASN)
 		}
 	}
 	return r, true
@@ -275,4 +277,12 @@ func asPath(a *bgp.PathAttributeAsPath) (length int, first uint32) {
 		}
 	}
 	return length, first
+}
+
+func asNumbers(a *bgp.PathAttributeAsPath) []uint32 {
+	var out []uint32
+	for _, seg := range a.Value {
+		out = append(out, seg.GetAS()...)
+	}
+	return out
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/osrg/gobgp/v4/api"
 
@@ -30,9 +31,11 @@ type trouble struct {
 	warning string
 }
 
-// lastError returns the error to show.
+// lastError returns the error to show. That a peer closes connections without
+// a word says less than what it said when it ended the session.
 func (t trouble) lastError(established bool) (string, time.Time) {
-	if established || t.try == "" {
+	vague := t.try == "" || t.try == closedAfterOpen && t.down != ""
+	if established || vague {
 		return t.down, t.downAt
 	}
 	return t.try, t.tryAt
@@ -179,14 +182,14 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// pass logs warnings as they are, what is normal only when asked for.
+// pass logs what GoBGP logs when asked for: the watch logs what matters.
 func (h *logHandler) pass(r slog.Record, rec record) {
-	if r.Level < slog.LevelInfo {
+	if r.Level < slog.LevelInfo || r.Message == msgNotRunning {
 		return
 	}
 	level := 4
 	if r.Level >= slog.LevelWarn {
-		level = 0
+		level = 2
 	}
 	values := []any{"peer", rec.text("Key")}
 	for _, k := range []string{"State", "Reason", "Error", "Err", "Code", "Subcode"} {
@@ -212,6 +215,7 @@ const (
 	msgMD5             = "failed to set md5"
 	msgPrefixLimit     = "prefix limit reached"
 	msgLocalMismatch   = "Mismatched local address"
+	msgNotRunning      = "failed to stop BGP server" // by instance.stop, after StopBgp
 	establishedInState = "BGP_FSM_ESTABLISHED"
 )
 
@@ -221,6 +225,7 @@ type record struct {
 	attrs   map[string]slog.Value
 }
 
+// text returns an attribute as text, empty when it is missing.
 func (r record) text(key string) string {
 	if v, ok := r.attrs[key]; ok {
 		return v.String()
@@ -261,11 +266,7 @@ func (s *sighting) words(r record) string {
 	case msgOutgoingFailed:
 		return closedAfterOpen
 	case msgReceived:
-		words := "the peer closed the session: " + notificationWords(code, subcode)
-		if why := r.text("Communicated-Reason"); why != "" {
-			words += " (" + why + ")"
-		}
-		return words
+		return "the peer closed the session: " + receivedWords(code, subcode, r)
 	case msgSent:
 		return s.sentWords(code, subcode)
 	case msgHoldTimer:
@@ -284,6 +285,23 @@ func (s *sighting) words(r record) string {
 		return "the peer connected to " + r.text("Addr") + ", the configured source address is " + r.text("Configured addr")
 	}
 	return ""
+}
+
+// receivedWords names a NOTIFICATION of the peer. A Hard Reset carries the one
+// it stands for (RFC 8538, 3.1), an administrative one may carry a text (RFC 9003).
+func receivedWords(code, subcode uint8, r record) string {
+	why := r.text("Communicated-Reason")
+	if data, ok := r.attrs["Data"].Any().([]byte); ok && code == 6 && subcode == 9 && len(data) >= 2 {
+		code, subcode = data[0], data[1]
+		if text := data[2:]; len(text) > 0 && len(text) > int(text[0]) {
+			why = string(text[1 : 1+int(text[0])])
+		}
+	}
+	words := notificationWords(code, subcode)
+	if why != "" && utf8.ValidString(why) {
+		words += " (" + why + ")"
+	}
+	return words
 }
 
 // sentWords names a NOTIFICATION of ours. In an established session it

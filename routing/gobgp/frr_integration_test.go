@@ -79,12 +79,25 @@ func (r *frr) start(daemon string) {
 			r.t.Logf("%s of %s:\n%s", daemon, r.ns.Name, text)
 		}
 	})
-	testnet.WaitFor(r.t, deadline, func() error {
+	poll(r.t, func() error {
 		out, err := r.vtysh("-d", daemon, "-c", "show version")
 		if err != nil {
 			return fmt.Errorf("%s does not answer: %w: %s", daemon, err, out)
 		}
 		return nil
+	})
+}
+
+// poll is testnet.WaitFor for conditions that start a program to be looked at.
+func poll(t *testing.T, cond func() error) {
+	t.Helper()
+	var last error
+	var next time.Time
+	testnet.WaitFor(t, deadline, func() error {
+		if now := time.Now(); now.After(next) {
+			last, next = cond(), now.Add(150*time.Millisecond)
+		}
+		return last
 	})
 }
 
@@ -114,7 +127,7 @@ func (r *frr) configure(lines ...string) {
 // eventually waits until the output of a show command has all of the texts.
 func (r *frr) eventually(command string, texts ...string) {
 	r.t.Helper()
-	testnet.WaitFor(r.t, deadline, func() error {
+	poll(r.t, func() error {
 		out := r.show(command)
 		for _, text := range texts {
 			if !strings.Contains(out, text) {

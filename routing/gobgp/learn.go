@@ -55,7 +55,7 @@ func (i *instance) readRoutes(filter *routing.ImportFilter) error {
 }
 
 func (i *instance) readPeer(a netip.Addr, p *peer, filter *routing.ImportFilter) error {
-	external := p.conf.ASN != localASN(i.config, p.conf)
+	asn := localASN(i.config, p.conf)
 	received := map[routing.Family]int{}
 	var routes []routing.ReceivedRoute
 	for _, f := range families(p.conf) {
@@ -66,7 +66,7 @@ func (i *instance) readPeer(a netip.Addr, p *peer, filter *routing.ImportFilter)
 		}
 		err := i.bgp.ListPath(req, func(_ bgp.NLRI, paths []*apiutil.Path) {
 			for _, path := range paths {
-				if r, ok := receivedRoute(path, p.conf, external); ok {
+				if r, ok := receivedRoute(path, p.conf, asn); ok {
 					routes = append(routes, r)
 					received[f]++
 				}

@@ -62,6 +62,11 @@ func startSpeaker(t *testing.T) *testSpeaker {
 		},
 		OnSessions: func(s []routing.SessionStatus) {
 			ts.mu.Lock()
+			for i, st := range s {
+				if i >= len(ts.sessions) || ts.sessions[i].LastError != st.LastError || ts.sessions[i].State != st.State {
+					t.Logf("session %s %s: %q", st.Peer, st.State, st.LastError)
+				}
+			}
 			ts.sessions = s
 			ts.mu.Unlock()
 			wake()
