@@ -75,6 +75,10 @@ func hierarchiesOf(mounts []mount, hasControllers func(path string) bool) []hier
 			found = append(found, h)
 		}
 	}
+	// On a machine with both, version 1 has the controllers that matter.
+	if slices.ContainsFunc(found, func(h hierarchy) bool { return slices.Contains(h.options, "memory") }) {
+		found = slices.DeleteFunc(found, func(h hierarchy) bool { return h.unified })
+	}
 	return found
 }
 
@@ -159,7 +163,7 @@ func mountCgroups(target string) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(hierarchies, func(h hierarchy) bool { return h.unified && len(hierarchies) == 1 }) {
+	if slices.ContainsFunc(hierarchies, func(h hierarchy) bool { return h.unified }) {
 		if err := unix.Mount("cgroup2", target, "cgroup2", 0, ""); err != nil {
 			return fmt.Errorf("mount cgroups: %w", err)
 		}
@@ -169,9 +173,6 @@ func mountCgroups(target string) error {
 		return fmt.Errorf("mount cgroups: %w", err)
 	}
 	for _, h := range hierarchies {
-		if h.unified {
-			continue
-		}
 		names := strings.Join(h.options, ",")
 		dir := strings.TrimPrefix(names, "none,name=")
 		if err := os.Mkdir(filepath.Join(target, dir), 0o755); err != nil {
