@@ -6,6 +6,9 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,43 +16,68 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/testnet"
 	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/vsdb"
 )
 
-// realOVS is an ovsdb-server and an ovs-vswitchd in a network namespace.
-type realOVS struct {
-	ns  *testnet.Namespace
-	dir string
+// realNode is a node of the cluster in a network namespace: a userspace Open
+// vSwitch, the kernel's side of the gateway, and Pods in namespaces of their
+// own.
+type realNode struct {
+	ns     *testnet.Namespace
+	n      int // its number, part of its addresses
+	dir    string
+	db     *vsdb.Client
+	status vsdb.Status
+	pods   int
 }
 
-// startOVS starts both; they end with the test.
-func startOVS(t *testing.T, ns *testnet.Namespace) *realOVS {
+// newRealNode starts a node whose uplink eth0 exists in ns and has addresses.
+func newRealNode(t *testing.T, ns *testnet.Namespace, n int, layout vsdb.Layout) *realNode {
 	t.Helper()
-	o := &realOVS{ns: ns, dir: t.TempDir()}
-	db := filepath.Join(o.dir, "conf.db")
-	o.run(t, "ovsdb-tool", "create", db, "/usr/share/openvswitch/vswitch.ovsschema")
-	o.daemon(t, "ovsdb-server", db, "--remote=punix:"+filepath.Join(o.dir, "db.sock"))
+	dir, err := os.MkdirTemp("", "wm-node") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r := &realNode{ns: ns, n: n, dir: dir}
+	db := filepath.Join(dir, "conf.db")
+	r.run(t, "ovsdb-tool", "create", db, "/usr/share/openvswitch/vswitch.ovsschema")
+	r.daemon(t, "ovsdb-server", db, "--remote=punix:"+dir+"/db.sock")
+	r.db = vsdb.New(vsdb.Params{Endpoint: "unix:" + dir + "/db.sock"})
+	ended := make(chan struct{})
+	ctx := t.Context()
+	go func() {
+		defer close(ended)
+		_ = r.db.Run(ctx)
+	}()
+	t.Cleanup(func() { <-ended })
 	testnet.WaitFor(t, 20*time.Second, func() error {
-		_, err := os.Stat(filepath.Join(o.dir, "db.sock"))
+		if !r.db.Connected() {
+			return vsdb.ErrNotConnected
+		}
+		return nil
+	})
+	r.daemon(t, "ovs-vswitchd", "unix:"+dir+"/db.sock")
+	testnet.WaitFor(t, 20*time.Second, func() error {
+		r.status, err = r.db.Apply(ctx, layout.Switch())
 		return err
 	})
-	o.vsctl(t, "--no-wait init")
-	o.daemon(t, "ovs-vswitchd", "unix:"+filepath.Join(o.dir, "db.sock"))
-	return o
+	return r
 }
 
-func (o *realOVS) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := o.ns.Command(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+o.dir, "OVS_DBDIR="+o.dir, "OVS_LOGDIR="+o.dir)
+func (r *realNode) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := r.ns.Command(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+r.dir, "OVS_DBDIR="+r.dir, "OVS_LOGDIR="+r.dir)
 	return cmd
 }
 
-func (o *realOVS) daemon(t *testing.T, name string, args ...string) {
+func (r *realNode) daemon(t *testing.T, name string, args ...string) {
 	t.Helper()
-	ctl := "--unixctl=" + filepath.Join(o.dir, name+".ctl")
-	log := "--log-file=" + filepath.Join(o.dir, name+".log")
-	cmd := o.command(t.Context(), name, append(args, ctl, log, "-vconsole:off", "--pidfile")...)
+	log := filepath.Join(r.dir, name+".log")
+	cmd := r.command(t.Context(), name, append(args, "--unixctl="+r.dir+"/"+name+".ctl", "--log-file="+log, "-vconsole:off")...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,41 +85,139 @@ func (o *realOVS) daemon(t *testing.T, name string, args ...string) {
 		_ = cmd.Process.Kill() // it may have ended already
 		_ = cmd.Wait()
 		if t.Failed() {
-			text, err := os.ReadFile(filepath.Join(o.dir, name+".log"))
-			t.Logf("log of %s (%v):\n%s", name, err, text)
+			text, err := os.ReadFile(log)
+			t.Logf("log of %s of node %d (%v):\n%s", name, r.n, err, text)
 		}
 	})
 }
 
-func (o *realOVS) run(t *testing.T, name string, args ...string) string {
+func (r *realNode) run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	out, err := o.command(ctx, name, args...).CombinedOutput()
+	out, err := r.command(ctx, name, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
 
-// vsctl runs ovs-vsctl and waits until ovs-vswitchd has followed.
-func (o *realOVS) vsctl(t *testing.T, line string) string {
+// exec runs command lines in the node's namespace.
+func (r *realNode) exec(t *testing.T, lines ...string) {
 	t.Helper()
-	return o.run(t, "ovs-vsctl", append([]string{"--db=unix:" + filepath.Join(o.dir, "db.sock")}, strings.Fields(line)...)...)
+	for _, l := range lines {
+		r.ns.Exec(t, l)
+	}
 }
 
-// addFlows installs flows in br-int in one bundle.
-func (o *realOVS) addFlows(t *testing.T, flows []flow.Flow) {
+// addFlows installs flows in br-int.
+func (r *realNode) addFlows(t *testing.T, flows []flow.Flow) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "flows")
+	path := filepath.Join(r.dir, "flows")
 	if err := os.WriteFile(path, []byte(text(flows)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o.run(t, "ovs-ofctl", "-O", "OpenFlow14", "--bundle", "add-flows", "br-int", path)
+	r.run(t, "ovs-ofctl", "-O", "OpenFlow14", "--bundle", "add-flows", r.dir+"/br-int.mgmt", path)
 }
 
-// trace runs ofproto/trace on a packet in br-int.
-func (o *realOVS) trace(t *testing.T, packet string) string {
+func (r *realNode) gateway4() netip.Addr { return netip.MustParseAddr(fmt.Sprintf("10.10.%d.1", r.n)) }
+func (r *realNode) gateway6() netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("fd10:0:0:%d::1", r.n))
+}
+func (r *realNode) node4() netip.Addr { return netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", r.n)) }
+func (r *realNode) node6() netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fd00::%d", r.n)) }
+
+// setUp does the kernel's side of the node: addresses move to br-ext, the
+// gateway gets its own, forwarding is on, and what the switch takes off the
+// wire does not also reach the kernel directly.
+func (r *realNode) setUp(t *testing.T) {
 	t.Helper()
-	return o.run(t, "ovs-appctl", "-t", filepath.Join(o.dir, "ovs-vswitchd.ctl"), "ofproto/trace", "br-int", packet)
+	r.exec(t,
+		"ip address flush dev eth0",
+		fmt.Sprintf("ip address add %s/24 dev br-ext", r.node4()),
+		fmt.Sprintf("ip address add %s/64 dev br-ext nodad", r.node6()),
+		"ip link set br-ext up",
+		fmt.Sprintf("ip address add %s/24 dev wm-gw0", r.gateway4()),
+		fmt.Sprintf("ip address add %s/64 dev wm-gw0 nodad", r.gateway6()),
+		"ip link set wm-gw0 up",
+		"sysctl -qw net.ipv4.conf.wm-gw0.forwarding=1 net.ipv4.conf.br-ext.forwarding=1 net.ipv6.conf.all.forwarding=1",
+		"nft add table netdev waymark",
+	)
+	r.fence(t, "eth0")
+	r.addFlows(t, append(Base(), Gateway(GatewayParams{
+		Port:       r.status.Ports[vsdb.GatewayPort].OFPort,
+		TunnelPort: r.status.Ports[vsdb.TunnelPort].OFPort,
+		Addrs:      []netip.Addr{r.gateway4(), r.gateway6()},
+	})...))
+}
+
+// fence keeps the kernel from handling what arrives at a device that is a
+// port of the userspace switch, which sees a copy.
+func (r *realNode) fence(t *testing.T, dev string) {
+	t.Helper()
+	r.run(t, "nft", "add chain netdev waymark "+dev+" { type filter hook ingress device "+dev+" priority 0; policy drop; }")
+}
+
+// join makes the other node known: flows, and the kernel's routes into the tunnel.
+func (r *realNode) join(t *testing.T, other *realNode, underlay encap.Underlay) {
+	t.Helper()
+	e, err := encap.SelectEndpoint(underlay, []netip.Addr{r.node4(), r.node6()}, []netip.Addr{other.node4(), other.node6()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cidr4, cidr6 := netip.PrefixFrom(other.gateway4(), 24).Masked(), netip.PrefixFrom(other.gateway6(), 64).Masked()
+	r.addFlows(t, Node(NodeParams{
+		Endpoint: e,
+		PodCIDRs: []netip.Prefix{cidr4, cidr6},
+		Addrs:    []netip.Addr{other.node4(), other.node6()},
+	}))
+	r.exec(t,
+		fmt.Sprintf("ip neighbour replace %s lladdr %s dev wm-gw0 nud permanent", other.gateway4(), GatewayMAC()),
+		fmt.Sprintf("ip neighbour replace %s lladdr %s dev wm-gw0 nud permanent", other.gateway6(), GatewayMAC()),
+		fmt.Sprintf("ip route add %s via %s dev wm-gw0 onlink src %s", cidr4, other.gateway4(), r.gateway4()),
+		fmt.Sprintf("ip -6 route add %s via %s dev wm-gw0 onlink src %s", cidr6, other.gateway6(), r.gateway6()),
+	)
+}
+
+// realPod is a Pod in a namespace.
+type realPod struct {
+	ns   *testnet.Namespace
+	addr map[int]netip.Addr // by family, 4 and 6
+	mac  net.HardwareAddr
+}
+
+func (r *realNode) addPod(t *testing.T, mtu int) *realPod {
+	t.Helper()
+	r.pods++
+	host := r.pods + 1
+	p := &realPod{
+		ns: testnet.New(t, fmt.Sprintf("pod%d-%d", r.n, host)),
+		addr: map[int]netip.Addr{
+			4: netip.MustParseAddr(fmt.Sprintf("10.10.%d.%d", r.n, host)),
+			6: netip.MustParseAddr(fmt.Sprintf("fd10:0:0:%d::%d", r.n, host)),
+		},
+		mac: net.HardwareAddr{0x0e, 0, 0, 0, byte(r.n), byte(host)},
+	}
+	dev := fmt.Sprintf("wm%d", host)
+	testnet.Veth(t,
+		testnet.End{NS: r.ns, Name: dev, MTU: mtu},
+		testnet.End{NS: p.ns, Name: "eth0", MAC: p.mac.String(), MTU: mtu, Addrs: []string{
+			p.addr[4].String() + "/32", p.addr[6].String() + "/128",
+		}})
+	for _, line := range []string{
+		"ethtool -K eth0 tx off",
+		fmt.Sprintf("ip route add %s dev eth0 scope link", r.gateway4()),
+		fmt.Sprintf("ip route add default via %s dev eth0", r.gateway4()),
+		fmt.Sprintf("ip -6 route add %s dev eth0", r.gateway6()),
+		fmt.Sprintf("ip -6 route add default via %s dev eth0", r.gateway6()),
+	} {
+		p.ns.Exec(t, line)
+	}
+	r.fence(t, dev)
+	port, err := r.db.AddPort(t.Context(), vsdb.PodPort{Name: dev})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addFlows(t, Pod(PodPort{Port: port, MAC: p.mac, Addrs: []netip.Addr{p.addr[4], p.addr[6]}}))
+	return p
 }

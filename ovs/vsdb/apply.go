@@ -86,7 +86,10 @@ func execute(ctx context.Context, conn *connection, now snapshot, ch change) err
 	var err error
 	switch ch.kind {
 	case initDatabase:
-		ops, err = conn.Create(&rootRow{UUID: "wmroot"})
+		// The library leaves out an empty row, which the server insists on.
+		ops = []ovsdb.Operation{{
+			Op: ovsdb.OperationInsert, Table: rootTable, Row: ovsdb.Row{"bridges": ovsdb.OvsSet{GoSet: []any{}}},
+		}}
 	case addBridge:
 		ops, err = addBridgeOps(conn, now, ch.bridge)
 	case updateBridge:

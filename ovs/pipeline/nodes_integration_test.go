@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package pipeline
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/waymark-net/waymark/encap"
+	"github.com/waymark-net/waymark/internal/testnet"
+	"github.com/waymark-net/waymark/ovs/vsdb"
+)
+
+// TestTwoNodes connects Pods of two nodes by every kind of tunnel, with real
+// switches and real kernels, and checks who reaches whom.
+func TestTwoNodes(t *testing.T) {
+	for _, tunnel := range []encap.TunnelType{encap.Geneve, encap.VXLAN} {
+		for _, underlay := range []encap.Underlay{encap.UnderlayIPv4, encap.UnderlayIPv6} {
+			t.Run(fmt.Sprintf("%s over %s", tunnel, underlay), func(t *testing.T) {
+				testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) { twoNodes(t, tunnel, underlay) })
+			})
+		}
+	}
+}
+
+func twoNodes(t *testing.T, tunnel encap.TunnelType, underlay encap.Underlay) {
+	ns := []*testnet.Namespace{testnet.New(t, "n1"), testnet.New(t, "n2")}
+	macs := []net.HardwareAddr{{2, 0, 0, 0, 1, 1}, {2, 0, 0, 0, 1, 2}}
+	testnet.Veth(t,
+		testnet.End{NS: ns[0], Name: "eth0", MAC: macs[0].String()},
+		testnet.End{NS: ns[1], Name: "eth0", MAC: macs[1].String()})
+	mtu := encap.TunnelMTU(1500, 6)
+	nodes := make([]*realNode, len(ns))
+	for i := range nodes {
+		ns[i].Exec(t, "ethtool -K eth0 tx off")
+		nodes[i] = newRealNode(t, ns[i], i+1, vsdb.Layout{
+			Datapath: vsdb.DatapathNetdev, GatewayMAC: GatewayMAC(), MTU: mtu,
+			Tunnel: &vsdb.Tunnel{Type: tunnel},
+			Uplink: &vsdb.Uplink{Name: "eth0", MAC: macs[i]},
+		})
+		nodes[i].setUp(t)
+	}
+	nodes[0].join(t, nodes[1], underlay)
+	nodes[1].join(t, nodes[0], underlay)
+	a, b, c := nodes[0].addPod(t, mtu), nodes[0].addPod(t, mtu), nodes[1].addPod(t, mtu)
+
+	for _, family := range []int{4, 6} {
+		ping := func(name string, from *testnet.Namespace, to netip.Addr, options string) {
+			t.Helper()
+			line := fmt.Sprintf("ping -n -c3 -i0.2 -W5 %s %s", options, to)
+			out := from.Exec(t, line)
+			if strings.Contains(out, "DUP") || !strings.Contains(out, " 0% packet loss") && !strings.Contains(options, "-t") {
+				t.Errorf("IPv%d %s: %s\n%s", family, name, line, out)
+			}
+		}
+		warm := func(from *testnet.Namespace, to netip.Addr) {
+			t.Helper()
+			from.Exec(t, fmt.Sprintf("ping -n -c1 -w20 %s", to))
+		}
+		node1, node2 := nodes[0].node4(), nodes[1].node4()
+		gateway1, gateway2 := nodes[0].gateway4(), nodes[1].gateway4()
+		if family == 6 {
+			node1, node2 = nodes[0].node6(), nodes[1].node6()
+			gateway1, gateway2 = nodes[0].gateway6(), nodes[1].gateway6()
+		}
+		warm(a.ns, c.addr[family]) // resolves the far end of the tunnel
+		warm(c.ns, a.addr[family])
+		warm(ns[0], node2)
+		ping("Pod to Pod of its node", a.ns, b.addr[family], "")
+		ping("Pod to its gateway", a.ns, gateway1, "")
+		ping("Pod to its node", a.ns, node1, "")
+		ping("Pod to remote Pod", a.ns, c.addr[family], "")
+		ping("Pod to remote gateway", a.ns, gateway2, "")
+		ping("Pod to remote node", a.ns, node2, "")
+		ping("node to its Pod", ns[0], a.addr[family], "")
+		ping("node to remote Pod", ns[0], c.addr[family], "")
+		ping("node to node", ns[0], node2, "")
+		headers := 28
+		if family == 6 {
+			headers = 48
+		}
+		ping("largest packet", a.ns, c.addr[family], fmt.Sprintf("-M do -s %d", mtu-headers))
+		ping("fragments", a.ns, c.addr[family], "-s 4000")
+	}
+	t.Run("TTL", func(t *testing.T) { expireTTL(t, nodes, a, b, c) })
+}
+
+// expireTTL: the gateway, and nobody else, answers a packet whose time is up.
+func expireTTL(t *testing.T, nodes []*realNode, a, b, c *realPod) {
+	for _, to := range []*realPod{b, c} {
+		for family, gateway := range map[int]netip.Addr{4: nodes[0].gateway4(), 6: nodes[0].gateway6()} {
+			cmd := a.ns.Command(t.Context(), "ping", "-n", "-c1", "-W5", "-t1", to.addr[family].String())
+			out, err := cmd.CombinedOutput()
+			if err == nil {
+				t.Errorf("a packet with TTL 1 reached %s", to.addr[family])
+			}
+			lower := strings.ToLower(string(out))
+			if !strings.Contains(lower, "from "+gateway.String()) ||
+				!strings.Contains(lower, "time to live exceeded") && !strings.Contains(lower, "hop limit") {
+				t.Errorf("no answer of the gateway to a packet with TTL 1:\n%s", out)
+			}
+		}
+	}
+}
