@@ -89,14 +89,16 @@ func waitPidfd(ctx context.Context, fd int) error {
 // removeCgroups removes a cgroup with all below it from every hierarchy, and
 // the folder of all labs when it was the last.
 func removeCgroups(ctx context.Context, name string) error {
-	hierarchies, err := readHierarchies()
+	mounts, err := readMounts()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, h := range hierarchies {
-		errs = append(errs, removeCgroupTree(ctx, filepath.Join(h.path, name)))
-		_ = os.Remove(filepath.Join(h.path, cgroupParent)) // fails while other labs are there
+	for _, m := range mounts {
+		if m.kind == "cgroup" || m.kind == "cgroup2" {
+			errs = append(errs, removeCgroupTree(ctx, filepath.Join(m.target, name)))
+			_ = os.Remove(filepath.Join(m.target, cgroupParent)) // fails while other labs are there
+		}
 	}
 	return errors.Join(errs...)
 }
