@@ -113,7 +113,8 @@ func (b *builder) mmdebstrapArgs(ctx context.Context) ([]string, error) {
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
-		`--customize-hook=printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"; chmod 755 "$1/usr/sbin/policy-rc.d"`,
+		// A merged /usr from the start: otherwise a package merges it, with Perl.
+		"--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=usr-is-merged",
 		"--format=tar", suite, "-",
 	)
 	return append(args, sources...), nil
@@ -144,6 +145,10 @@ func (b *builder) ensureDebian(ctx context.Context, key string) error {
 	}
 	file, err := b.writeRecipe(dir, "debian")
 	if err != nil {
+		return err
+	}
+	policy := filepath.Join(dir, "policy-rc.d")
+	if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
 		return err
 	}
 	return b.bud(ctx, debianImage, dir, "--file", file, "--label", keyLabel+"="+key)
