@@ -71,7 +71,10 @@ func installFile(source, target string) (bool, error) {
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return false, err
 	}
-	return true, replace(target, src, 0o755)
+	if err := replace(target, src, 0o755); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // WriteConfig writes the network configuration list and reports whether it was
