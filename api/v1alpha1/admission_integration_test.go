@@ -11,15 +11,13 @@ import (
 	"testing"
 
 	"github.com/waymark-net/waymark/internal/kubetest"
-	"github.com/waymark-net/waymark/internal/testnet"
 )
 
 // TestAdmission applies every document of testdata/admission to a real API
 // server. A document that starts with comments "# refused: TEXT" must be
 // refused with every TEXT in the answer; one without must be accepted.
 func TestAdmission(t *testing.T) {
-	testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) {
-		cluster := kubetest.Start(t)
+	kubetest.Run(t, func(t *testing.T, cluster *kubetest.Cluster) {
 		if out, err := cluster.Kubectl(t, "", "apply", "--server-side", "-f", "../../manifests/base/crds"); err != nil {
 			t.Fatalf("apply the CRDs: %v\n%s", err, out)
 		}

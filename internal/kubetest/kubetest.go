@@ -22,6 +22,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/waymark-net/waymark/internal/testnet"
+	"github.com/waymark-net/waymark/test/lab/binaries"
+	"github.com/waymark-net/waymark/test/lab/cluster"
 )
 
 // BinaryEnv names the environment variable with the path of the Kubernetes
@@ -43,14 +47,22 @@ type Cluster struct {
 	dir        string
 }
 
-// Start runs a control plane until the test ends.
-func Start(t *testing.T) *Cluster {
+// Run runs body with a control plane of its own, in namespaces of its own and in
+// parallel with other tests; see testnet.Run, which it calls.
+func Run(t *testing.T, body func(t *testing.T, cluster *Cluster)) {
 	t.Helper()
-	dir := t.TempDir()
-	binary, err := kubeBinary()
+	// Before the namespaces: a first build needs the way to the module proxy.
+	binary, err := kubeBinary(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) { body(t, start(t, binary)) })
+}
+
+// start runs a control plane until the test ends.
+func start(t *testing.T, binary string) *Cluster {
+	t.Helper()
+	dir := t.TempDir()
 	apiserver := filepath.Join(dir, "kube-apiserver")
 	key, tokens := filepath.Join(dir, "sa.key"), filepath.Join(dir, "tokens.csv")
 	if err := errors.Join(
@@ -74,7 +86,7 @@ func Start(t *testing.T) *Cluster {
 	} {
 		program(t, dir, argv)
 	}
-	cluster := &Cluster{
+	c := &Cluster{
 		Config: &rest.Config{
 			Host: "https://127.0.0.1:6443", BearerToken: adminToken,
 			TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // self-signed, and no way out of the namespace
@@ -82,10 +94,10 @@ func Start(t *testing.T) *Cluster {
 		},
 		Kubeconfig: filepath.Join(dir, "kubeconfig"), dir: dir,
 	}
-	if err := errors.Join(cluster.waitReady(t.Context()), cluster.writeKubeconfig()); err != nil {
+	if err := errors.Join(c.waitReady(t.Context()), c.writeKubeconfig()); err != nil {
 		t.Fatal(err)
 	}
-	return cluster
+	return c
 }
 
 // program runs a program, with its output in a log file, until the test ends.
@@ -107,16 +119,24 @@ func program(t *testing.T, dir string, argv []string) {
 	})
 }
 
-// kubeBinary returns the path of the multi-call binary of test/lab/kube.
-func kubeBinary() (string, error) {
-	path := os.Getenv(BinaryEnv)
-	if path == "" {
-		return "", fmt.Errorf("%s is not set: it names the binary built from test/lab/kube", BinaryEnv)
+// kubeBinary returns the path of the multi-call binary of test/lab/kube: the
+// one that BinaryEnv names, else the lab's, built if it is not in its cache.
+func kubeBinary(ctx context.Context) (string, error) {
+	if path := os.Getenv(BinaryEnv); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("%s: %w", BinaryEnv, err)
+		}
+		return path, nil
 	}
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s: %w", BinaryEnv, err)
+	root, err := cluster.Source()
+	if err != nil {
+		return "", err
 	}
-	return path, nil
+	folder, err := binaries.Build(ctx, binaries.Params{Source: filepath.Join(root, "test/lab/kube"), CacheDir: cluster.CacheDir()})
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(filepath.Join(folder, "kube-apiserver"))
 }
 
 func writeKey(path string) error {
@@ -163,6 +183,17 @@ func (c *Cluster) writeKubeconfig() error {
 		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
 		CurrentContext: name,
 	}, c.Kubeconfig)
+}
+
+// As returns the configuration of another user, such as a ServiceAccount whose
+// token is bound to a Pod on the node; node may be empty.
+func (c *Cluster) As(user, node string) *rest.Config {
+	config := rest.CopyConfig(c.Config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	if node != "" {
+		config.Impersonate.Extra = map[string][]string{"authentication.kubernetes.io/node-name": {node}}
+	}
+	return config
 }
 
 // Kubectl runs kubectl with stdin and returns what it printed, also when it failed.
