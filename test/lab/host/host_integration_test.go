@@ -162,7 +162,7 @@ func TestSupervision(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, err = h.Processes(t.Context())
-	if err != nil || status[0].PID != 0 {
+	if err != nil || status[0].PID != 0 || status[0].Exit != "killed by terminated" {
 		t.Errorf("after stop: %+v, %v", status, err)
 	}
 	if err := h.StartProcess(t.Context(), p); err != nil {

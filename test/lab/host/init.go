@@ -92,8 +92,9 @@ func enterCgroups(spec Spec) error {
 }
 
 func runInit(spec Spec, report *os.File) error {
-	// A stray hang-up or interrupt must not end a host; SIGKILL from outside does.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTERM)
+	// A stray hang-up or interrupt must not end a host; SIGKILL from outside
+	// does. Caught and dropped, not ignored: programs would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
