@@ -44,6 +44,7 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("%s/: %+v", base, hello)
 		}
 	}
+	http.DefaultClient.CloseIdleConnections()
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
