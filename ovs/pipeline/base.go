@@ -15,8 +15,9 @@ const (
 	OwnerGateway = "gateway"
 )
 
-// OwnerPod is the owner of the flows of a Pod's interface.
-func OwnerPod(containerID string) string { return "pod/" + containerID }
+// OwnerPod is the owner of the flows of a Pod's interface; id tells it from the
+// other interfaces of the node.
+func OwnerPod(id string) string { return "pod/" + id }
 
 // OwnerNode is the owner of the flows for a remote node.
 func OwnerNode(name string) string { return "node/" + name }

@@ -162,6 +162,14 @@ func TestOwnersDoNotShareFlows(t *testing.T) {
 	}
 }
 
+func TestNodeWithoutEndpointHasNoFlows(t *testing.T) {
+	p := remote()
+	p.Endpoint = encap.Endpoint{}
+	if flows := Node(p); len(flows) != 0 {
+		t.Errorf("got:\n%s", text(flows))
+	}
+}
+
 func TestTablesAreInOrder(t *testing.T) {
 	tables := Tables()
 	names := map[string]bool{}

@@ -57,8 +57,11 @@ type NodeParams struct {
 
 // Node returns the flows of owner OwnerNode. Packets from the node's tunnel
 // are accepted whatever is sent into it, so that a path can change its kind at
-// one end first.
+// one end first. There are none without endpoints.
 func Node(p NodeParams) []flow.Flow {
+	if !p.Endpoint.Local.IsValid() || !p.Endpoint.Remote.IsValid() {
+		return nil
+	}
 	b := &builder{}
 	from, local := flow.FieldTunSrc, flow.FieldTunSrc
 	if p.Endpoint.Remote.Is6() {

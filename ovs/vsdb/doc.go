@@ -17,7 +17,8 @@
 // agent's CNI server calls AddPort and DelPort; the external IDs of Pod ports
 // are the agent's durable store of Pod interfaces, read back with Ports.
 //
-// With the userspace datapath, internal ports are tap devices of
-// ovs-vswitchd: when it restarts they are new devices without addresses. A
-// changed PortStatus.Ifindex says so.
+// Internal ports are network devices whose addresses the kernel holds. They
+// outlive ovs-vswitchd, but not their bridge or port: a changed
+// PortStatus.Ifindex says that a device was made anew and has lost its
+// addresses.
 package vsdb
