@@ -45,6 +45,10 @@ func (b *builder) buildah(ctx context.Context, args ...string) error {
 // bud builds an image of the storage from a Dockerfile, with what is cached of
 // its layers.
 func (b *builder) bud(ctx context.Context, name, contextDir string, args ...string) error {
+	// What a build that was killed has left in the storage; nobody else uses it.
+	if err := b.buildah(ctx, "rm", "--all"); err != nil {
+		return err
+	}
 	all := append([]string{
 		"bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never",
 		"--format", "docker", "--tag", name,
