@@ -40,25 +40,26 @@ func Import(routes []ReceivedRoute, f *ImportFilter, rule ImportRule) ([]Receive
 		}
 		filtered[fam][why]++
 	}
-	var used []ReceivedRoute
+	used := map[Family][]ReceivedRoute{}
 	for _, r := range routes {
-		if ok, why := f.Accept(r, rule); !ok {
-			count(FamilyOf(r.Prefix.Addr()), why)
-			continue
-		}
-		used = append(used, r)
-	}
-	slices.SortStableFunc(used, func(a, b ReceivedRoute) int { return ComparePrefix(a.Prefix, b.Prefix) })
-	kept := map[Family]int{}
-	out := used[:0]
-	for _, r := range used {
 		fam := FamilyOf(r.Prefix.Addr())
-		if kept[fam] >= rule.Max() {
-			count(fam, FilterMaxPrefixes)
+		if ok, why := f.Accept(r, rule); !ok {
+			count(fam, why)
 			continue
 		}
-		kept[fam]++
-		out = append(out, r)
+		used[fam] = append(used[fam], r)
+	}
+	var out []ReceivedRoute
+	for _, fam := range Families() {
+		kept := used[fam]
+		slices.SortFunc(kept, func(a, b ReceivedRoute) int {
+			return cmp.Or(ComparePrefix(a.Prefix, b.Prefix), compareIdentity(a, b))
+		})
+		for len(kept) > rule.Max() {
+			count(fam, FilterMaxPrefixes)
+			kept = kept[:len(kept)-1]
+		}
+		out = append(out, kept...)
 	}
 	return out, filtered
 }
@@ -68,7 +69,7 @@ func Import(routes []ReceivedRoute, f *ImportFilter, rule ImportRule) ([]Receive
 // maximumPaths next hops, and returns them sorted by prefix.
 func SelectRoutes(routes []ReceivedRoute, maximumPaths int) []LearnedRoute {
 	sorted := slices.Clone(routes)
-	slices.SortStableFunc(sorted, func(a, b ReceivedRoute) int {
+	slices.SortFunc(sorted, func(a, b ReceivedRoute) int {
 		return cmp.Or(ComparePrefix(a.Prefix, b.Prefix), comparePreference(a, b), compareIdentity(a, b))
 	})
 	var out []LearnedRoute

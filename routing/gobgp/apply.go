@@ -39,7 +39,7 @@ func (s *Speaker) apply(ctx context.Context, config routing.BGPConfig) error {
 		if err := checkSpeaker(config.Speaker); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		if s.inst, err = startInstance(ctx, config.Speaker, s.watch); err != nil {
+		if s.inst, err = startInstance(ctx, config.Speaker, s.watch, s.limit); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
 	}

@@ -17,9 +17,12 @@ import (
 )
 
 const (
-	// prefixLimit is the number of received routes of a family at which the
-	// session is ended to bound the agent's memory (about 100 MB).
+	// prefixLimit is the number of received routes of a family above which
+	// the session is ended to bound the agent's memory. GoBGP's own limit is
+	// not used: it counts all routes again at each UPDATE.
 	prefixLimit = 250_000
+	// prefixLimitRest is how long such a session rests.
+	prefixLimitRest = 5 * time.Minute
 	// deferralTime bounds the wait of a restarting speaker for the End-of-RIB
 	// of all peers, in seconds (Selection_Deferral_Timer of RFC 4724).
 	deferralTime = 5
@@ -180,7 +183,6 @@ func apiPeer(c routing.SpeakerConfig, p routing.Peer, restarting bool) *api.Peer
 		out.AfiSafis = append(out.AfiSafis, &api.AfiSafi{
 			Config:            &api.AfiSafiConfig{Family: af, Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: gr.Enabled}},
-			PrefixLimits:      &api.PrefixLimit{Family: af, MaxPrefixes: prefixLimit},
 		})
 	}
 	return out

@@ -213,7 +213,6 @@ const (
 	msgWithdrawn       = "the received Update message was treated as withdraw"
 	msgDiscarded       = "Some attributes were discarded"
 	msgMD5             = "failed to set md5"
-	msgPrefixLimit     = "prefix limit reached"
 	msgLocalMismatch   = "Mismatched local address"
 	msgNotRunning      = "failed to stop BGP server" // by instance.stop, after StopBgp
 	establishedInState = "BGP_FSM_ESTABLISHED"
@@ -279,8 +278,6 @@ func (s *sighting) words(r record) string {
 		return "attributes of an UPDATE are ignored: " + r.text("Error")
 	case msgMD5:
 		return "the password (TCP MD5) cannot be set: " + r.text("Err")
-	case msgPrefixLimit:
-		return fmt.Sprintf("the peer announced more than %d prefixes, the session rests for %s", prefixLimit, prefixLimitRetry)
 	case msgLocalMismatch:
 		return "the peer connected to " + r.text("Addr") + ", the configured source address is " + r.text("Configured addr")
 	}

@@ -21,9 +21,8 @@
 // are read from the Adj-RIB-In, filtered and selected by the pure functions of
 // package routing. A change of the import filter needs no route refresh, and
 // the filter's bound (ImportRule.MaxPrefixes) never costs a session. Far above
-// it, at prefixLimit routes of a family, GoBGP ends the session so that the
-// agent's memory stays bounded; the session is tried again after
-// prefixLimitRetry.
+// it, at prefixLimit routes of a family, the session is ended so that the
+// agent's memory stays bounded, and tried again after prefixLimitRest.
 //
 // Since nothing is passed on, a loop in the AS path is harmless and is not
 // looked for: all nodes may share one ASN behind eBGP routers without

@@ -26,6 +26,7 @@ type instance struct {
 	unwatch context.CancelFunc
 	peers   map[netip.Addr]*peer
 	ann     announcements
+	limit   int  // of received prefixes a family
 	allDone bool // sticky result of converged
 }
 
@@ -36,11 +37,12 @@ type peer struct {
 }
 
 // startInstance starts a server without neighbours.
-func startInstance(ctx context.Context, c routing.SpeakerConfig, w *watch) (*instance, error) {
+func startInstance(ctx context.Context, c routing.SpeakerConfig, w *watch, limit int) (*instance, error) {
 	inst := &instance{
 		config: c,
 		bgp:    server.NewBgpServer(server.LoggerOption(slog.New(&logHandler{watch: w}), new(slog.LevelVar))),
 		watch:  w,
+		limit:  limit,
 		peers:  map[netip.Addr]*peer{},
 		ann:    announcements{paths: map[netip.Prefix]netip.Addr{}},
 	}

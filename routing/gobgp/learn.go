@@ -4,6 +4,7 @@ package gobgp
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,6 +30,8 @@ type learned struct {
 	filtered map[routing.Family]map[routing.FilterReason]int
 	// complete is sticky: the peer counts as converged.
 	complete bool
+	// rested is when a peer that exceeded the limit is tried again.
+	rested time.Time
 }
 
 // markAll has everything read again, for a new filter.
@@ -39,14 +42,14 @@ func (i *instance) markAll() {
 }
 
 // readRoutes reads the routes of the peers whose routes changed.
-func (i *instance) readRoutes(filter *routing.ImportFilter) error {
+func (i *instance) readRoutes(ctx context.Context, filter *routing.ImportFilter) error {
 	var errs []error
 	for _, a := range i.watch.takeMarks() {
 		p, ok := i.peers[a]
 		if !ok {
 			continue
 		}
-		if err := i.readPeer(a, p, filter); err != nil {
+		if err := i.readPeer(ctx, a, p, filter); err != nil {
 			i.watch.mark(a)
 			errs = append(errs, fmt.Errorf("BGP peer %s: %w", p.conf.Name, err))
 		}
@@ -54,7 +57,7 @@ func (i *instance) readRoutes(filter *routing.ImportFilter) error {
 	return errors.Join(errs...)
 }
 
-func (i *instance) readPeer(a netip.Addr, p *peer, filter *routing.ImportFilter) error {
+func (i *instance) readPeer(ctx context.Context, a netip.Addr, p *peer, filter *routing.ImportFilter) error {
 	asn := localASN(i.config, p.conf)
 	received := map[routing.Family]int{}
 	var routes []routing.ReceivedRoute
@@ -77,8 +80,39 @@ func (i *instance) readPeer(a netip.Addr, p *peer, filter *routing.ImportFilter)
 		}
 	}
 	p.received = received
+	for f, n := range received {
+		if n > i.limit && p.rested.IsZero() {
+			return i.rest(ctx, p, fmt.Sprintf("the peer announced more than %d %s prefixes, the session rests for %s", i.limit, f, prefixLimitRest))
+		}
+	}
 	p.used, p.filtered = routing.Import(routes, filter, p.conf.Import)
 	return nil
+}
+
+// rest ends the session of a peer for prefixLimitRest.
+func (i *instance) rest(ctx context.Context, p *peer, why string) error {
+	p.rested = time.Now().Add(prefixLimitRest)
+	i.watch.blame(p.conf.Address, why)
+	err := i.bgp.DisablePeer(ctx, &api.DisablePeerRequest{Address: p.conf.Address.String(), Communication: "too many prefixes"})
+	if err != nil {
+		return fmt.Errorf("ending the session: %w", err)
+	}
+	return nil
+}
+
+// wake tries the peers again that have rested.
+func (i *instance) wake(ctx context.Context, now time.Time) error {
+	var errs []error
+	for a, p := range i.peers {
+		if p.rested.IsZero() || now.Before(p.rested) {
+			continue
+		}
+		p.rested = time.Time{}
+		if err := i.bgp.EnablePeer(ctx, &api.EnablePeerRequest{Address: a.String()}); err != nil {
+			errs = append(errs, fmt.Errorf("BGP peer %s: enabling: %w", p.conf.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // selected returns the best of what all peers announce.

@@ -44,6 +44,7 @@ type Speaker struct {
 	requests chan request
 	stopped  chan struct{}
 	watch    *watch
+	limit    int       // of received prefixes a family
 	started  time.Time // of Run
 
 	// Owned by Run's goroutine.
@@ -69,6 +70,7 @@ func New(p Params) *Speaker {
 		requests: make(chan request),
 		stopped:  make(chan struct{}),
 		watch:    newWatch(),
+		limit:    prefixLimit,
 	}
 }
 
@@ -157,19 +159,18 @@ func (s *Speaker) deliver(ctx context.Context) {
 		}
 		return
 	}
-	logger := s.watch.logger
-	if err := s.inst.readRoutes(s.filter); err != nil {
-		logger.Error(err, "Reading received BGP routes failed")
-	}
-	sessions, err := s.inst.status(ctx, time.Now())
-	if err != nil {
-		logger.Error(err, "Reading BGP session states failed")
-	} else {
+	now := time.Now()
+	err := errors.Join(s.inst.readRoutes(ctx, s.filter), s.inst.wake(ctx, now))
+	sessions, statusErr := s.inst.status(ctx)
+	if statusErr == nil {
 		s.deliverSessions(sessions)
+	}
+	if err = errors.Join(err, statusErr); err != nil && ctx.Err() == nil {
+		s.watch.logger.Error(err, "Reading the state of BGP sessions failed")
 	}
 	s.deliverRoutes(routing.PathEvent{
 		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths),
-		Converged: s.inst.converged(time.Now()),
+		Converged: s.inst.converged(now),
 	})
 }
 

@@ -46,6 +46,13 @@ type testSpeaker struct {
 
 func startSpeaker(t *testing.T) *testSpeaker {
 	t.Helper()
+	ts := newSpeaker(t)
+	ts.run()
+	return ts
+}
+
+func newSpeaker(t *testing.T) *testSpeaker {
+	t.Helper()
 	ts := &testSpeaker{t: t, ended: make(chan error, 1), changed: make(chan struct{}, 1)}
 	wake := func() {
 		select {
@@ -72,11 +79,14 @@ func startSpeaker(t *testing.T) *testSpeaker {
 			wake()
 		},
 	})
+	return ts
+}
+
+func (ts *testSpeaker) run() {
 	var ctx context.Context
 	ctx, ts.cancel = context.WithCancel(context.Background())
 	go func() { ts.ended <- ts.Run(ctx) }()
-	t.Cleanup(ts.end)
-	return ts
+	ts.t.Cleanup(ts.end)
 }
 
 func (ts *testSpeaker) end() {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/osrg/gobgp/v4/api"
 
@@ -22,9 +21,8 @@ var sessionStates = map[api.PeerState_SessionState]routing.SessionState{
 	api.PeerState_SESSION_STATE_ESTABLISHED: routing.SessionEstablished,
 }
 
-// status returns the status of all peers, sorted by name, and tries those
-// again that had exceeded prefixLimit.
-func (i *instance) status(ctx context.Context, now time.Time) ([]routing.SessionStatus, error) {
+// status returns the status of all peers, sorted by name.
+func (i *instance) status(ctx context.Context) ([]routing.SessionStatus, error) {
 	rows := map[netip.Addr]*api.Peer{}
 	err := i.bgp.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
 		if a, err := netip.ParseAddr(p.GetConf().GetNeighborAddress()); err == nil {
@@ -36,13 +34,7 @@ func (i *instance) status(ctx context.Context, now time.Time) ([]routing.Session
 	}
 	out := make([]routing.SessionStatus, 0, len(i.peers))
 	for _, p := range sortedPeers(i.peers) {
-		row := rows[p.conf.Address]
-		if row.GetState().GetAdminState() == api.PeerState_ADMIN_STATE_PFX_CT && i.watch.mayRetry(p.conf.Address, now) {
-			if err := i.bgp.EnablePeer(ctx, &api.EnablePeerRequest{Address: p.conf.Address.String()}); err != nil {
-				return nil, fmt.Errorf("enabling BGP peer %s again: %w", p.conf.Name, err)
-			}
-		}
-		out = append(out, i.sessionStatus(p, row))
+		out = append(out, i.sessionStatus(p, rows[p.conf.Address]))
 	}
 	return out, nil
 }

@@ -17,9 +17,6 @@ import (
 	"github.com/waymark-net/waymark/routing"
 )
 
-// prefixLimitRetry is how long a session rests that exceeded prefixLimit.
-const prefixLimitRetry = 5 * time.Minute
-
 // watch gathers what GoBGP's goroutines tell, in events and log records, until
 // the speaker's goroutine looks at it. All methods may be called from any
 // goroutine.
@@ -46,7 +43,6 @@ type sighting struct {
 	restarts        bool
 	extendedNextHop bool
 	endOfRIB        map[routing.Family]bool
-	limited         time.Time
 	trouble
 }
 
@@ -156,17 +152,9 @@ func (w *watch) heardAll(a netip.Addr, now time.Time) (all bool) {
 	return all
 }
 
-// mayRetry says whether a session that exceeded prefixLimit has rested enough.
-func (w *watch) mayRetry(a netip.Addr, now time.Time) (retry bool) {
-	w.with(a, func(s *sighting) {
-		if s.limited.IsZero() {
-			s.limited = now
-		}
-		if retry = now.Sub(s.limited) >= prefixLimitRetry; retry {
-			s.limited = time.Time{}
-		}
-	})
-	return retry
+// blame has the coming end of a peer's session explained.
+func (w *watch) blame(a netip.Addr, words string) {
+	w.with(a, func(s *sighting) { s.clue = words })
 }
 
 // seen returns a copy of a peer's sighting.

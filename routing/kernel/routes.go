@@ -55,7 +55,7 @@ func (Routes) Apply(ctx context.Context, desired []routing.Route, opts RouteOpti
 	put := func(r routing.Route, op string, write func(*netlink.Route) error) bool {
 		nr, err := toNetlink(r, links)
 		if err == nil {
-			err = write(nr)
+			err = putRoute(nr, write)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s route %v metric %d: %w", op, r.Prefix, r.Metric, err))
@@ -83,6 +83,26 @@ func (Routes) Apply(ctx context.Context, desired []routing.Route, opts RouteOpti
 		res.Removed = append(res.Removed, o.Route)
 	}
 	return res, errors.Join(errs...)
+}
+
+// putRoute writes a route. The kernel refuses an on-link IPv6 gateway to which
+// another route leads through another interface (ip6_route_check_nh_onlink),
+// as the remote gateway's address in a Pod CIDR that so far was reached
+// directly. A host route to the gateway, for the moment of writing, shows it
+// the interface; should we die in that moment, the next Apply removes it.
+func putRoute(r *netlink.Route, write func(*netlink.Route) error) error {
+	err := write(r)
+	if !errors.Is(err, unix.EINVAL) || r.Gw.To4() != nil || r.Flags&unix.RTNH_F_ONLINK == 0 {
+		return err
+	}
+	host := &netlink.Route{
+		Dst: netlink.NewIPNet(r.Gw), LinkIndex: r.LinkIndex, Protocol: Protocol, Table: unix.RT_TABLE_MAIN,
+		Priority: defaultMetric6,
+	}
+	if addErr := netlink.RouteAdd(host); addErr != nil {
+		return errors.Join(err, addErr)
+	}
+	return errors.Join(write(r), netlink.RouteDel(host))
 }
 
 // listRoutes reads the main table of both families. The observed routes refer
