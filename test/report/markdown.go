@@ -4,6 +4,7 @@ package report
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -40,13 +41,13 @@ func quantity(value *float64, unit string) string {
 	if value == nil {
 		return ""
 	}
-	number := strconv.FormatFloat(*value, 'f', -1, 64)
-	if whole, _, fraction := strings.Cut(number, "."); fraction {
-		digits := len(strings.TrimLeft(whole, "-0"))
-		number = strconv.FormatFloat(*value, 'f', max(0, 4-digits), 64)
-		if strings.Contains(number, ".") {
-			number = strings.TrimRight(strings.TrimRight(number, "0"), ".")
-		}
+	decimals := 0
+	if *value != 0 {
+		decimals = max(0, 3-int(math.Floor(math.Log10(math.Abs(*value)))))
+	}
+	number := strconv.FormatFloat(*value, 'f', decimals, 64)
+	if strings.Contains(number, ".") {
+		number = strings.TrimRight(strings.TrimRight(number, "0"), ".")
 	}
 	return strings.TrimSpace(number + " " + unit)
 }

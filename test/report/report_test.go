@@ -117,7 +117,7 @@ func TestQuantity(t *testing.T) {
 		want  string
 	}{
 		{0, "", "0"}, {3, "ms", "3 ms"}, {123456.789, "B", "123457 B"}, {12.3456, "", "12.35"},
-		{1.5, "x", "1.5 x"}, {-0.5, "", "-0.5"}, {1200000, "", "1200000"}, {0.00012, "s", "0.0001 s"},
+		{1.5, "x", "1.5 x"}, {-0.5, "", "-0.5"}, {1200000, "", "1200000"}, {0.000123456, "s", "0.0001235 s"},
 	} {
 		if got := quantity(&test.value, test.unit); got != test.want {
 			t.Errorf("%v: %q, want %q", test.value, got, test.want)
