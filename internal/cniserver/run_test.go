@@ -5,6 +5,7 @@ package cniserver
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -195,6 +196,36 @@ func TestStopFinishesRequests(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPluginKilledDuringAdd: the runtime hears nothing of an ADD whose plugin
+// was killed, so nothing of it may stay.
+func TestPluginKilledDuringAdd(t *testing.T) {
+	n, stop := running(t, newWorld("/ns/c1"))
+	if _, err := n.plugin(cniapi.Del, "c1"); err != nil { // waits for the server
+		t.Fatal(err)
+	}
+	slow := slowSwitch{fakeSwitch{n.w}, make(chan struct{}), make(chan struct{})}
+	n.Switch = slow
+	body, err := json.Marshal(call(cniapi.Add, "c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", n.SocketPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n%s", cniapi.Path, len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	<-slow.begun
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := stop(); err != nil { // when the request is through
+		t.Error(err)
+	}
+	diff(t, "node", []string(nil), n.dump(t))
 }
 
 func TestAddTakesTooLong(t *testing.T) {
