@@ -122,11 +122,19 @@ type movePlan struct {
 
 func planMove(want, from, to l3Config) movePlan {
 	var p movePlan
+	var v6 []Address
 	for _, a := range want.Addresses {
-		if !slices.ContainsFunc(to.Addresses, sameAddress(a)) {
+		switch {
+		case slices.ContainsFunc(to.Addresses, sameAddress(a)):
+		case a.Prefix.Addr().Is6():
+			v6 = append(v6, a)
+		default:
 			p.addAddresses = append(p.addAddresses, a)
 		}
 	}
+	// The kernel puts a new IPv6 address before the older ones, and prefers it.
+	slices.Reverse(v6)
+	p.addAddresses = append(p.addAddresses, v6...)
 	for _, r := range want.Routes {
 		if i := slices.IndexFunc(to.Routes, sameKey(r)); i < 0 || !r.equal(to.Routes[i]) {
 			p.putRoutes = append(p.putRoutes, r)

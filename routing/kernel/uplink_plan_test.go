@@ -75,17 +75,17 @@ func TestPlanMove(t *testing.T) {
 	v6 := defaultVia("fe80::1", 1024)
 	v4 := defaultVia("172.30.0.1", 0)
 	host := savedRoute{Table: 254, Prefix: pfx("172.30.9.9/32"), Type: 1, Scope: 253, Protocol: 4, Hops: []savedHop{{}}}
-	want := l3Config{Addresses: addresses("172.30.0.11/24", "172.30.0.12/24", "fd30::11/64"), Routes: []savedRoute{v4, v6, host}}
+	want := l3Config{Addresses: addresses("172.30.0.11/24", "172.30.0.12/24", "fd30::13/64", "fd30::12/64", "fd30::11/64"), Routes: []savedRoute{v4, v6, host}}
 	old := v4
 	old.MTU = 1400
 	got := planMove(want, want, l3Config{Addresses: addresses("fd30::11/64"), Routes: []savedRoute{v6, old}})
-	if diff := cmp.Diff(addresses("172.30.0.11/24", "172.30.0.12/24"), got.addAddresses, equateNetip); diff != "" {
+	if diff := cmp.Diff(addresses("172.30.0.11/24", "172.30.0.12/24", "fd30::12/64", "fd30::13/64"), got.addAddresses, equateNetip); diff != "" {
 		t.Errorf("addAddresses (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]savedRoute{host, v4}, got.putRoutes, equateNetip); diff != "" {
 		t.Errorf("putRoutes (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(addresses("fd30::11/64", "172.30.0.12/24", "172.30.0.11/24"), got.dropAddresses, equateNetip); diff != "" {
+	if diff := cmp.Diff(addresses("fd30::11/64", "fd30::12/64", "fd30::13/64", "172.30.0.12/24", "172.30.0.11/24"), got.dropAddresses, equateNetip); diff != "" {
 		t.Errorf("dropAddresses (-want +got):\n%s", diff)
 	}
 }
