@@ -16,7 +16,7 @@ type FilterReason string
 
 // The reasons, in the order in which they are tested.
 const (
-	FilterInvalid     FilterReason = "Invalid"        // not a unicast network
+	FilterInvalid     FilterReason = "Invalid"        // not a unicast network, or without AS path from another AS
 	FilterNextHop     FilterReason = "NextHop"        // next hop is ourselves or unusable
 	FilterEcho        FilterReason = "Echo"           // our own announcement, back from the peer: normal
 	FilterOwnPrefix   FilterReason = "OwnPrefix"      // our own Pod CIDR or a part of it
@@ -122,7 +122,7 @@ func NewImportFilter(s ImportScope) *ImportFilter {
 func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterReason) {
 	prefix := r.Prefix
 	switch {
-	case !validPrefix(prefix):
+	case !validPrefix(prefix) || r.External && r.PathLength == 0:
 		return false, FilterInvalid
 	case r.OwnAS && f.own.contains(prefix):
 		return false, FilterEcho

@@ -24,8 +24,9 @@ type trouble struct {
 	// try: why the last attempt to establish one failed.
 	try   string
 	tryAt time.Time
-	// clue: the most telling log record of an established session that is
-	// about to end.
+	// inSession is between the records of the session's begin and end.
+	inSession bool
+	// clue: the most telling record within it.
 	clue string
 	// warning: what an established peer does wrong.
 	warning string
@@ -42,20 +43,23 @@ func (t trouble) lastError(established bool) (string, time.Time) {
 }
 
 func (t *trouble) cameUp() {
-	t.try, t.clue = "", ""
+	t.inSession, t.try, t.clue, t.warning = true, "", "", ""
 }
 
-func (t *trouble) wentDown(why api.PeerState_DisconnectReason, at time.Time) {
+func (t *trouble) wentDown(reason string, at time.Time) {
 	t.down, t.downAt = t.clue, at
 	if t.down == "" {
-		t.down = downWords(why)
+		t.down = downWords(reason)
 	}
-	t.clue, t.try = "", ""
+	t.inSession, t.try, t.clue = false, "", ""
 }
 
 // failed notes an attempt that ended in a state change; records of the log
 // say more than the reason of the event.
 func (t *trouble) failed(why api.PeerState_DisconnectReason, at time.Time) {
+	if t.inSession {
+		return // events may come later than records
+	}
 	words := map[api.PeerState_DisconnectReason]string{
 		api.PeerState_DISCONNECT_REASON_INVALID_MSG: refusedOpen,
 		api.PeerState_DISCONNECT_REASON_READ_FAILED: closedAfterOpen,
@@ -66,22 +70,24 @@ func (t *trouble) failed(why api.PeerState_DisconnectReason, at time.Time) {
 }
 
 const (
+	silence         = "hold timer expired: the peer was silent"
 	refusedOpen     = "the peer refused our OPEN message: does it expect another ASN of this node?"
 	closedAfterOpen = "the peer closed the connection instead of answering our OPEN message: does it have this node as a neighbour?"
 )
 
-func downWords(why api.PeerState_DisconnectReason) string {
-	switch why {
-	case api.PeerState_DISCONNECT_REASON_HOLD_TIMER_EXPIRED:
-		return "hold timer expired: the peer was silent"
-	case api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART:
+// downWords turns GoBGP's reason for the end of a session into words.
+func downWords(reason string) string {
+	switch reason {
+	case "hold-timer-expired":
+		return silence
+	case "graceful-restart":
 		return "the peer closed the connection without a reason, its routes are kept for its restart time"
-	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED:
+	case "read-failed", "write-failed":
 		return "the peer closed the connection without a reason"
-	case api.PeerState_DISCONNECT_REASON_DECONFIGURED:
+	case "admin-down", "dying", "unknown":
 		return "the configuration of the peer changed"
 	}
-	return "the session ended (" + strings.ToLower(strings.TrimPrefix(why.String(), "DISCONNECT_REASON_")) + ")"
+	return "the session ended: " + reason
 }
 
 // dialWords turns a failed connection attempt into words.
@@ -175,7 +181,15 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	})
 	addr, err := netip.ParseAddr(rec.text("Key"))
 	if err == nil {
-		h.watch.with(addr, func(s *sighting) { s.read(rec) })
+		h.watch.with(addr, func(s *sighting) {
+			s.read(rec)
+			switch rec.message {
+			case msgUp:
+				h.watch.logger.Info("BGP session is up", "peer", s.peer.Name, "address", s.peer.Address, "asn", s.peer.ASN)
+			case msgDown:
+				h.watch.logger.Info("BGP session is down", "peer", s.peer.Name, "address", s.peer.Address, "reason", s.down)
+			}
+		})
 		h.watch.wake()
 	}
 	h.pass(r, rec)
@@ -202,20 +216,21 @@ func (h *logHandler) pass(r slog.Record, rec record) {
 
 // The records of GoBGP that are read.
 const (
-	msgDialFailed      = "failed to connect"
-	msgOutgoingFailed  = "outgoing connection IO error"
-	msgSent            = "sent notification"
-	msgReceived        = "received notification"
-	msgHoldTimer       = "hold timer expired"
-	msgBadHeader       = "Session will be reset due to malformed BGP Header"
-	msgBadMessage      = "Session will be reset due to malformed BGP message"
-	msgBadUpdate       = "Session will be reset due to malformed BGP update message"
-	msgWithdrawn       = "the received Update message was treated as withdraw"
-	msgDiscarded       = "Some attributes were discarded"
-	msgMD5             = "failed to set md5"
-	msgLocalMismatch   = "Mismatched local address"
-	msgNotRunning      = "failed to stop BGP server" // by instance.stop, after StopBgp
-	establishedInState = "BGP_FSM_ESTABLISHED"
+	msgUp             = "Peer Up"
+	msgDown           = "Peer Down"
+	msgDialFailed     = "failed to connect"
+	msgOutgoingFailed = "outgoing connection IO error"
+	msgSent           = "sent notification"
+	msgReceived       = "received notification"
+	msgHoldTimer      = "hold timer expired"
+	msgBadHeader      = "Session will be reset due to malformed BGP Header"
+	msgBadMessage     = "Session will be reset due to malformed BGP message"
+	msgBadUpdate      = "Session will be reset due to malformed BGP update message"
+	msgWithdrawn      = "the received Update message was treated as withdraw"
+	msgDiscarded      = "Some attributes were discarded"
+	msgMD5            = "failed to set md5"
+	msgLocalMismatch  = "Mismatched local address"
+	msgNotRunning     = "failed to stop BGP server" // by instance.stop, after StopBgp
 )
 
 type record struct {
@@ -241,6 +256,14 @@ func (r record) number(key string) uint8 {
 
 // read takes one log record about the peer.
 func (s *sighting) read(r record) {
+	switch r.message {
+	case msgUp:
+		s.cameUp()
+		return
+	case msgDown:
+		s.wentDown(r.text("Reason"), r.at)
+		return
+	}
 	words := s.words(r)
 	if words == "" {
 		return
@@ -248,7 +271,7 @@ func (s *sighting) read(r record) {
 	switch {
 	case r.message == msgWithdrawn || r.message == msgDiscarded:
 		s.warning = words
-	case s.up:
+	case s.inSession:
 		if s.clue == "" || r.message == msgReceived {
 			s.clue = words
 		}
@@ -269,7 +292,7 @@ func (s *sighting) words(r record) string {
 	case msgSent:
 		return s.sentWords(code, subcode)
 	case msgHoldTimer:
-		return "hold timer expired: the peer was silent"
+		return silence
 	case msgBadHeader, msgBadMessage, msgBadUpdate:
 		return "the peer sent a malformed message: " + r.text("Error")
 	case msgWithdrawn:
@@ -307,10 +330,13 @@ func (s *sighting) sentWords(code, subcode uint8) string {
 	switch {
 	case code == 2 && subcode == 2:
 		return fmt.Sprintf("OPEN rejected: Bad Peer AS: the peer is not in AS %d", s.peer.ASN)
-	case code == 5 && !s.up:
+	case code == 5 && !s.inSession:
 		return refusedOpen
-	case code == 6 && s.up:
+	case code == 6 && s.inSession:
 		return "" // our own doing
+	}
+	if !s.inSession {
+		return "we refused the peer: " + notificationWords(code, subcode)
 	}
 	return "we closed the session: " + notificationWords(code, subcode)
 }

@@ -183,14 +183,10 @@ func (w *watch) onPeer(ev *apiutil.WatchEventMessage_PeerEvent, at time.Time) {
 		up := st.SessionState == bgp.BGP_FSM_ESTABLISHED
 		switch {
 		case up && !s.up:
-			s.wasUp, s.since, s.endOfRIB, s.warning = true, at, nil, ""
+			s.wasUp, s.since, s.endOfRIB = true, at, nil
 			s.capabilities(st.RemoteCap)
-			s.cameUp()
-			w.logger.Info("BGP session is up", "peer", s.peer.Name, "address", s.peer.Address, "asn", s.peer.ASN)
 		case !up && s.up:
 			s.since = at
-			s.wentDown(st.DisconnectReason, at)
-			w.logger.Info("BGP session is down", "peer", s.peer.Name, "address", s.peer.Address, "reason", s.down)
 		case !up:
 			s.failed(st.DisconnectReason, at)
 		}
