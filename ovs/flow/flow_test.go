@@ -56,6 +56,7 @@ func TestParseFlowOtherForms(t *testing.T) {
 		{"table=2,tcp,tcp_dst=80,reg1=0/0 actions=output:reg1", "table=2, priority=32768,tcp,tp_dst=80 actions=output:NXM_NX_REG1[]"},
 		{"priority=1,ip6,ipv6_dst=fd00::1/128,actions=drop", "table=0, priority=1,ipv6,ipv6_dst=fd00::1 actions=drop"},
 		{"nw_dst=10.1.2.3/8,dl_type=0x800,priority=1 actions=", "table=0, priority=1,ip,nw_dst=10.0.0.0/8 actions=drop"},
+		{"priority=1,ct_state=est|trk actions=drop", "table=0, priority=1,ct_state=-new+est-rel-rpl-inv+trk-snat-dnat actions=drop"},
 		{"priority=1,icmp6,icmpv6_type=134 actions=drop", "table=0, priority=1,icmp6,icmp_type=134 actions=drop"},
 	} {
 		f, err := ParseFlow(tc.in)
@@ -83,7 +84,7 @@ func TestParseFlowErrors(t *testing.T) {
 		{"ip,nw_src=1.2.3.4/33 actions=drop", "above 32"},
 		{"ip,ip actions=drop", "eth_type is named twice"},
 		{"in_port=1/3 actions=drop", "cannot be masked"},
-		{"ct_state=+foo actions=drop", "not a list of flags"},
+		{"ct_state=+foo actions=drop", "not a flag of a connection"},
 		{"reg0=0x1ffffffff actions=drop", "out of range"},
 		{"priority=1 actions=explode", "unknown action"},
 		{"table=5 actions=goto_table:5", "does not lead to a later table"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -151,7 +152,7 @@ func parseMatchField(f Field, known bool, name, value string) (FieldMatch, error
 		return parseVLANTCI(value)
 	case !known:
 		return FieldMatch{}, errors.New("unknown field, or its protocol is not matched")
-	case f.Info().kind == kindCTState && strings.ContainsAny(value, "+-"):
+	case f.Info().kind == kindCTState && value != "" && !strings.ContainsAny(value[:1], "0123456789"):
 		return parseCTState(value)
 	case f.Info().kind == kindFrag:
 		if vm, ok := fragNames[value]; ok {
@@ -183,7 +184,19 @@ func parseVLANTCI(s string) (FieldMatch, error) {
 	return UintMask(FieldVLANVID, value, m), nil
 }
 
+// parseCTState reads +FLAG-FLAG, and FLAG|FLAG for a match on all flags.
 func parseCTState(s string) (FieldMatch, error) {
+	if s[0] != '+' && s[0] != '-' {
+		var v uint32
+		for name := range strings.SplitSeq(s, "|") {
+			bit, err := ctFlag(name)
+			if err != nil {
+				return FieldMatch{}, err
+			}
+			v |= bit
+		}
+		return Uint(FieldCTState, uint64(v)), nil
+	}
 	var v, mask uint32
 	for rest := s; rest != ""; {
 		sign := rest[0]
@@ -191,23 +204,28 @@ func parseCTState(s string) (FieldMatch, error) {
 		if end == 0 {
 			end = len(rest)
 		}
-		name := rest[1:end]
+		bit, err := ctFlag(rest[1:end])
+		if err != nil {
+			return FieldMatch{}, err
+		}
+		if mask&bit != 0 {
+			return FieldMatch{}, fmt.Errorf("%q names a flag twice", s)
+		}
 		rest = rest[end:]
-		bit := uint32(0)
-		for i, n := range ctFlags {
-			if n == name {
-				bit = 1 << i
-			}
-		}
-		if bit == 0 || sign != '+' && sign != '-' || mask&bit != 0 {
-			return FieldMatch{}, fmt.Errorf("%q is not a list of flags", s)
-		}
 		mask |= bit
 		if sign == '+' {
 			v |= bit
 		}
 	}
 	return UintMask(FieldCTState, uint64(v), uint64(mask)), nil
+}
+
+func ctFlag(name string) (uint32, error) {
+	i := slices.Index(ctFlags, name)
+	if i < 0 {
+		return 0, fmt.Errorf("%q is not a flag of a connection", name)
+	}
+	return 1 << i, nil
 }
 
 // parseFieldValue reads VALUE or VALUE/MASK.

@@ -249,15 +249,17 @@ func (c *conn) exchange(ctx context.Context, from uint32, builders []builder, ha
 	return c.collect(cl, handle)
 }
 
+// collect hands the answers over. Those that arrived before the connection
+// ended still count.
 func (c *conn) collect(cl *call, handle handler) error {
-	for {
+	for ended := false; ; {
 		select {
 		case <-cl.notify:
 		case <-c.done:
-			return c.cause()
+			ended = true
 		}
 		c.mu.Lock()
-		batch := cl.messages
+		batch, cause := cl.messages, c.err
 		cl.messages = nil
 		c.mu.Unlock()
 		for _, m := range batch {
@@ -265,6 +267,9 @@ func (c *conn) collect(cl *call, handle handler) error {
 			if err != nil || last {
 				return err
 			}
+		}
+		if ended {
+			return cause
 		}
 	}
 }

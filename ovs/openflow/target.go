@@ -175,11 +175,11 @@ func newEntries(owner string, flows []flow.Flow) (map[flow.Key]*entry, error) {
 	entries := make(map[flow.Key]*entry, len(flows))
 	var errs []error
 	for _, f := range flows {
-		f.Cookie = cookie
 		if err := f.Check(); err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		f.Cookie = cookie
 		sum, err := sumActions(f.Actions)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("flow %s: %w", f, err))
