@@ -29,10 +29,11 @@ kind: ConfigMap
 metadata: {name: waymark-apiserver, namespace: kube-system}
 data: {KUBERNETES_SERVICE_HOST: %q, KUBERNETES_SERVICE_PORT: %q}
 `, server.Addr(), strconv.Itoa(kubernetes.APIPort))
-	return until(ctx, apiDeadline, func(ctx context.Context) error { return l.applyText(ctx, object) })
+	return until(ctx, apiDeadline, func(ctx context.Context) error { return l.ApplyObjects(ctx, object) })
 }
 
-func (l *Lab) applyText(ctx context.Context, objects string) error {
+// ApplyObjects applies objects given as YAML, over whatever others own of them.
+func (l *Lab) ApplyObjects(ctx context.Context, objects string) error {
 	_, err := l.kubectl(ctx, strings.NewReader(objects), "apply", "--server-side", "--force-conflicts", "-f", "-")
 	return err
 }
@@ -64,7 +65,7 @@ func (l *Lab) Apply(ctx context.Context, manifest string, settings map[string]st
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", manifest, err)
 	}
-	return l.applyText(ctx, string(adapted))
+	return l.ApplyObjects(ctx, string(adapted))
 }
 
 func (l *Lab) applyPeers(ctx context.Context) error {
@@ -72,7 +73,7 @@ func (l *Lab) applyPeers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.applyText(ctx, l.PeerObjects())
+	return l.ApplyObjects(ctx, l.PeerObjects())
 }
 
 // PeerObjects is the YAML of the BGPPeers with which the nodes peer with their

@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/waymark-net/waymark/test/lab/host"
 	"github.com/waymark-net/waymark/test/lab/topology"
@@ -22,6 +24,7 @@ type Capture struct {
 	// File is where the packets are, in pcap format; it goes with the lab.
 	File string
 
+	said    *firstLine
 	signals chan os.Signal
 	ended   chan error
 }
@@ -42,8 +45,8 @@ func (l *Lab) Capture(ctx context.Context, link string, filter ...string) (*Capt
 		return nil, fmt.Errorf("capture on %s: %w", link, err)
 	}
 	defer file.Close()
-	c := &Capture{File: file.Name(), signals: make(chan os.Signal, 1), ended: make(chan error, 1)}
 	begun := newFirstLine("listening on")
+	c := &Capture{File: file.Name(), said: begun, signals: make(chan os.Signal), ended: make(chan error, 1)}
 	go func() {
 		err := l.attach(end.Host).Run(ctx, host.Cmd{
 			// Written to our file: tcpdump gives up root before it opens one.
@@ -86,13 +89,55 @@ func (l *Lab) captureEnd(name string) (topology.End, error) {
 	return link.B, err
 }
 
-// Stop ends the recording.
-func (c *Capture) Stop() error {
-	c.signals <- syscall.SIGINT
-	if err := <-c.ended; err != nil {
+// settleDeadline bounds the wait for packets that are on their way to the file.
+const settleDeadline = 5 * time.Second
+
+// Stop ends the recording once it holds all that the link had carried before.
+func (c *Capture) Stop(ctx context.Context) error {
+	err := until(ctx, settleDeadline, func(ctx context.Context) error { return c.settled(ctx) })
+	select {
+	case c.signals <- syscall.SIGINT:
+		if endErr := <-c.ended; endErr != nil {
+			return fmt.Errorf("capture to %s: %w: %s", c.File, endErr, c.said.text())
+		}
+	case endErr := <-c.ended:
+		return fmt.Errorf("capture to %s ended early: %w: %s", c.File, endErr, c.said.text())
+	}
+	if err != nil {
 		return fmt.Errorf("capture to %s: %w", c.File, err)
 	}
 	return nil
+}
+
+// counters is what tcpdump says when it gets SIGUSR1.
+var counters = regexp.MustCompile(`(\d+) packets? captured, (\d+) packets? received by filter`)
+
+// settled asks tcpdump for its counters and complains while the kernel has
+// seen packets that are not in the file.
+func (c *Capture) settled(ctx context.Context) error {
+	before := len(counters.FindAllString(c.said.text(), -1))
+	select {
+	case c.signals <- syscall.SIGUSR1:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		said := counters.FindAllStringSubmatch(c.said.text(), -1)
+		if len(said) > before {
+			last := said[len(said)-1]
+			if last[1] != last[2] {
+				return fmt.Errorf("%s of %s packets written", last[1], last[2])
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no counters: %w", ctx.Err())
+		case <-ticker.C:
+		}
+	}
 }
 
 // Packets returns the recorded packets that match a filter, one a line as

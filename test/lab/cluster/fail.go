@@ -82,7 +82,9 @@ func (l *Lab) router(name string) (topology.Host, error) {
 	return l.withRole(name, topology.RoleToR, topology.RoleSpine)
 }
 
-func (l *Lab) linkDown(ctx context.Context, args []string) error { return l.setLink(ctx, args[0], "down") }
+func (l *Lab) linkDown(ctx context.Context, args []string) error {
+	return l.setLink(ctx, args[0], "down")
+}
 
 func (l *Lab) linkUp(ctx context.Context, args []string) error { return l.setLink(ctx, args[0], "up") }
 

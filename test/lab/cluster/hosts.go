@@ -108,14 +108,17 @@ func (l *Lab) ipBatch(ctx context.Context, hostName, batch string) error {
 // attachLinks plugs a host that was started later into its running neighbours.
 func (l *Lab) attachLinks(ctx context.Context, h topology.Host) error {
 	links := l.Topology.LinksOf(h.Name)
+	for _, link := range links {
+		end := otherEnd(link, h.Name)
+		if _, err := l.Exec(ctx, end.Host, "sh", "-c", unplug, "sh", end.Interface); err != nil {
+			return err
+		}
+	}
 	if err := l.connect(ctx, links); err != nil {
 		return err
 	}
 	for _, link := range links {
-		end := link.A
-		if end.Host == h.Name {
-			end = link.B
-		}
+		end := otherEnd(link, h.Name)
 		peer, _ := l.Topology.Host(end.Host)
 		if err := l.ipBatch(ctx, peer.Name, fabric.ConfigureInterface(peer, end.Interface)); err != nil {
 			return err
@@ -125,6 +128,17 @@ func (l *Lab) attachLinks(ctx context.Context, h topology.Host) error {
 		}
 	}
 	return l.configure(ctx, h)
+}
+
+// unplug removes an interface if it is there: the kernel takes its time to
+// remove the links of a host that was killed.
+const unplug = `ip link delete "$1" 2>/dev/null || ! ip link show "$1" 2>/dev/null`
+
+func otherEnd(link topology.Link, name string) topology.End {
+	if link.A.Host == name {
+		return link.B
+	}
+	return link.A
 }
 
 // startProcess starts a program and, when it fails, says where its log is on

@@ -29,14 +29,19 @@ func until(ctx context.Context, limit time.Duration, ask func(context.Context) e
 	defer cancel()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
+	var last error
 	for {
 		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
+		// One that was cut short only says so.
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("gave up after %s: %w", time.Since(begin).Round(time.Second), err)
+			return fmt.Errorf("gave up after %s: %w", time.Since(begin).Round(time.Second), last)
 		case <-ticker.C:
 		}
 	}

@@ -119,6 +119,9 @@ func Sysctls(role topology.Role) []host.Sysctl {
 			host.Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"},
 			host.Sysctl{Key: "net/ipv4/conf/all/rp_filter", Value: "0"},
 			host.Sysctl{Key: "net/ipv4/conf/default/rp_filter", Value: "0"},
+			// A node keeps both gateways, whichever of them passes packets on.
+			host.Sysctl{Key: "net/ipv4/conf/all/send_redirects", Value: "0"},
+			host.Sysctl{Key: "net/ipv4/conf/default/send_redirects", Value: "0"},
 			// By ports: connections between two hosts spread over all paths.
 			host.Sysctl{Key: "net/ipv4/fib_multipath_hash_policy", Value: "1"},
 			host.Sysctl{Key: "net/ipv6/fib_multipath_hash_policy", Value: "1"},

@@ -60,13 +60,15 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 		return nil, err
 	}
 	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	if err := send(conn, request{Op: opDial, Network: network, Address: address}); err != nil {
 		return nil, fmt.Errorf("host %s: %w", h.name, err)
 	}
 	var answer response
 	files, err := receive(conn, &answer)
 	if err != nil {
-		return nil, fmt.Errorf("host %s: dial %s: %w", h.name, address, err)
+		return nil, fmt.Errorf("host %s: dial %s: %w", h.name, address, errors.Join(ctx.Err(), err))
 	}
 	defer closeAll(files)
 	if err := answer.err(); err != nil {
@@ -82,8 +84,8 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 	return opened, nil
 }
 
-// connect opens the control socket and closes it when ctx ends, which makes
-// every read on it fail.
+// connect opens the control socket. The caller closes it when ctx ends, which
+// makes every read on it fail.
 func (h *Host) connect(ctx context.Context) (*net.UnixConn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unixpacket", h.socket)

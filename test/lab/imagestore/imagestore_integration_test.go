@@ -5,11 +5,7 @@
 package imagestore
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +15,7 @@ import (
 	"time"
 
 	"github.com/waymark-net/waymark/test/lab/host"
+	"github.com/waymark-net/waymark/test/lab/imagestore/handmade"
 )
 
 func TestMain(m *testing.M) {
@@ -26,43 +23,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func tarOf(t *testing.T, files map[string][]byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for name, content := range files {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-// archive writes a docker-archive of an image with one file and returns its path.
+// archive writes an image with one file and returns the path.
 func archive(t *testing.T, name string) string {
 	t.Helper()
-	layer := tarOf(t, map[string][]byte{"hello": []byte("hello\n")})
-	encode := func(v any) []byte {
-		data, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	config := encode(map[string]any{
-		"architecture": "amd64", "os": "linux",
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
-	})
-	manifest := encode([]map[string]any{{"Config": "config.json", "RepoTags": []string{name}, "Layers": []string{"layer.tar"}}})
 	path := filepath.Join(t.TempDir(), "image.tar")
-	data := tarOf(t, map[string][]byte{"layer.tar": layer, "config.json": config, "manifest.json": manifest})
-	if err := os.WriteFile(path, data, 0o644); err != nil {
+	if err := handmade.Write(path, handmade.Image{Name: name, Files: map[string][]byte{"hello": []byte("hello\n")}}); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -154,7 +154,13 @@ func (t *Topology) addRack(rack int) {
 			asn = t.Spec.Routers.NodeASN
 		}
 		number := 1 + rack + 100*tor
-		t.addHost(Host{Name: name, Role: RoleToR, Rack: letter, ASN: asn, RouterID: routerID(number)})
+		h := Host{Name: name, Role: RoleToR, Rack: letter, ASN: asn, RouterID: routerID(number)}
+		if tors == 2 {
+			// Nodes send to either, so each has the other as its last resort
+			// when it has lost its own way out.
+			h.Gateways = t.addresses(rack+1, 2-tor)
+		}
+		t.addHost(h)
 		t.addLink(End{name, SwitchName(letter)}, End{SwitchName(letter), name}, t.subnetPrefixes(rack+1, tor+1), nil)
 		spineEnd, torEnd := t.fabricPrefixes(number)
 		t.addLink(End{name, Spine}, End{Spine, name}, torEnd, spineEnd)

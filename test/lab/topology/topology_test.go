@@ -85,10 +85,10 @@ rackA switch
   torA to torA []
   torA2 to torA2 []
   n1 to n1 []
-torA tor asn=64512 id=192.0.2.1
+torA tor asn=64512 id=192.0.2.1 gw=fd30:0:0:1::2
   rackA to rackA [fd30:0:0:1::1/64]
   spine to spine [fd31::3/127]
-torA2 tor asn=64512 id=192.0.2.101
+torA2 tor asn=64512 id=192.0.2.101 gw=fd30:0:0:1::1
   rackA to rackA [fd30:0:0:1::2/64]
   spine to spine [fd31::cb/127]
 cp control-plane gw=fd30:0:0:100::1
