@@ -87,12 +87,13 @@ func TestSysctls(t *testing.T) {
 			name: "fresh node", families: both,
 			have: map[string]string{
 				"ipv4/conf/wm-gw0/forwarding": "0", "ipv4/conf/wm-gw0/rp_filter": "1",
-				"ipv4/conf/eth0/forwarding": "0", "ipv4/conf/eth0/rp_filter": "2",
+				"ipv4/conf/eth0/forwarding": "0", "ipv4/conf/eth0/rp_filter": "2", "ipv4/conf/eth0/ignore_routes_with_linkdown": "0",
 				"ipv6/conf/wm-gw0/disable_ipv6": "1", "ipv6/conf/wm-gw0/accept_ra": "1", "ipv6/conf/wm-gw0/accept_dad": "1",
 				"ipv6/conf/eth0/accept_ra": "1", "ipv6/conf/eth0/forwarding": "0", "ipv6/conf/all/forwarding": "0",
 			},
 			want: []string{
 				"net/ipv4/conf/wm-gw0/forwarding=1", "net/ipv4/conf/wm-gw0/rp_filter=2", "net/ipv4/conf/eth0/forwarding=1",
+				"net/ipv4/conf/eth0/ignore_routes_with_linkdown=1",
 				"net/ipv6/conf/wm-gw0/disable_ipv6=0", "net/ipv6/conf/wm-gw0/accept_ra=0", "net/ipv6/conf/wm-gw0/accept_dad=0",
 				"net/ipv6/conf/eth0/accept_ra=2", "net/ipv6/conf/all/forwarding=1",
 			},

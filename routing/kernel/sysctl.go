@@ -56,6 +56,10 @@ func wantedSysctls(p SysctlParams, current func(path string) string) []sysctl {
 			// Loose: with several routers the way in is not always the way out.
 			set("2", "net/ipv4/conf", i, "rp_filter")
 		}
+		for _, i := range p.Interfaces {
+			// Of several next hops those on a link without carrier are passed over at once.
+			set("1", "net/ipv4/conf", i, "ignore_routes_with_linkdown")
+		}
 	}
 	if !slices.Contains(p.Families, routing.IPv6) {
 		return out
@@ -68,6 +72,7 @@ func wantedSysctls(p SysctlParams, current func(path string) string) []sysctl {
 		if current(ra) == "1" && current(filepath.Join("net/ipv6/conf", i, "forwarding")) == "0" {
 			set("2", ra)
 		}
+		set("1", "net/ipv6/conf", i, "ignore_routes_with_linkdown")
 	}
 	set("1", "net/ipv6/conf/all/forwarding")
 	return out

@@ -141,9 +141,7 @@ func (u *Uplink) readRoutes(routes []netlink.Route) {
 		if r.MTU != 0 && !prefix.IsSingleIP() {
 			u.PathMTU = min(u.PathMTU, r.MTU)
 		}
-		if r.Gw == nil && r.Via == nil && len(r.MultiPath) == 0 && prefix.Bits() > 0 &&
-			!prefix.Addr().IsMulticast() && !(prefix.Addr().Is6() && prefix.Addr().IsLinkLocalUnicast()) &&
-			!slices.Contains(u.OnLink, prefix) {
+		if onLink(r, prefix) && !slices.Contains(u.OnLink, prefix) {
 			u.OnLink = append(u.OnLink, prefix)
 		}
 	}
