@@ -40,6 +40,8 @@ type Firewall struct {
 	// tidied says that what another backend left has been taken away.
 	tidied bool
 	last   *Ruleset
+	// generation is that of nftables in which last was seen to be in place, 0 if none.
+	generation uint32
 }
 
 // New makes a Firewall.
@@ -62,13 +64,20 @@ type Result struct {
 }
 
 // Apply makes the host's rules what the ruleset says, in both families; the
-// first call also takes away what the other backend may have left. It writes nothing when all
-// is in place. It goes on past errors and returns them joined.
+// first call also takes away what the other backend may have left. It writes
+// nothing when all is in place, and if nothing at all has changed in nftables
+// since it saw that, it does not even list. It goes on past errors and returns
+// them joined.
 func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 	if err := f.choose(ctx); err != nil {
 		return Result{}, err
 	}
 	res := Result{Backend: f.chosen}
+	same := f.last != nil && reflect.DeepEqual(*f.last, r)
+	gen := f.currentGeneration()
+	if same && gen != 0 && gen == f.generation {
+		return res, nil
+	}
 	var errs []error
 	note := func(changed bool, err error) {
 		res.Changed = res.Changed || changed
@@ -95,14 +104,32 @@ func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 		note(i.apply(ctx, acceptOnly(r.Gateway, drops, !f.tidied)))
 	}
 	err = errors.Join(errs...)
-	res.Drift = res.Changed && f.last != nil && reflect.DeepEqual(*f.last, r)
+	res.Drift = res.Changed && same
+	f.generation = 0
 	if err == nil {
 		f.last, f.tidied = &r, true
+		// After a change the next call looks again: what others did meanwhile counts too.
+		if !res.Changed {
+			f.generation = gen
+		}
 	}
 	if res.Changed {
 		klog.FromContext(ctx).Info("Host firewall changed", "backend", f.chosen, "drift", res.Drift)
 	}
 	return res, err
+}
+
+// currentGeneration is 0 where it does not tell of every change: without
+// nftables, or with tables of legacy iptables beside it.
+func (f *Firewall) currentGeneration() uint32 {
+	if f.nft == nil || legacyTables() {
+		return 0
+	}
+	gen, err := generation()
+	if err != nil {
+		return 0
+	}
+	return gen
 }
 
 // Remove takes all our rules out of the host's packet filter.
@@ -121,7 +148,7 @@ func (f *Firewall) Remove(ctx context.Context) error {
 		_, err := i.remove(ctx)
 		errs = append(errs, err)
 	}
-	f.last, f.tidied = nil, false
+	f.last, f.tidied, f.generation = nil, false, 0
 	return errors.Join(errs...)
 }
 

@@ -270,6 +270,10 @@ func TestDrift(t *testing.T) {
 				fw, r := New(Params{Backend: kind.backend}), full(SNATAuto)
 				mustApply(t, fw, r, Result{Backend: kind.backend, Changed: true})
 				want := ourRules(t, node)
+				mustApply(t, fw, r, Result{Backend: kind.backend})
+				if legacy := kind.program == "legacy"; (fw.generation != 0) == legacy {
+					t.Errorf("generation %d: with nftables alone it saves the listing, otherwise not", fw.generation)
+				}
 				for _, line := range damages[kind.backend] {
 					node.Exec(t, line)
 					mustApply(t, fw, r, Result{Backend: kind.backend, Changed: true, Drift: true})

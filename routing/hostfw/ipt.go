@@ -31,6 +31,26 @@ type ipt struct {
 	tables []string
 }
 
+// families are the families of iptables, with the program of each and the file
+// that lists its legacy tables.
+var families = [...]struct {
+	proto       iptables.Protocol
+	name, names string
+}{
+	{iptables.ProtocolIPv4, "iptables", "/proc/thread-self/net/ip_tables_names"},
+	{iptables.ProtocolIPv6, "ip6tables", "/proc/thread-self/net/ip6_tables_names"},
+}
+
+// legacyTables says whether there are any tables of legacy iptables.
+func legacyTables() bool {
+	for _, fam := range families {
+		if b, err := os.ReadFile(fam.names); err == nil && len(bytes.TrimSpace(b)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // iptFinder finds the programs, and asks each only once what it is.
 type iptFinder struct{ known map[string]ipt }
 
@@ -39,13 +59,7 @@ type iptFinder struct{ known map[string]ipt }
 // legacy tables of the family in use, since their rules count as well.
 func (f *iptFinder) find() ([]ipt, error) {
 	var found []ipt
-	for _, fam := range []struct {
-		proto       iptables.Protocol
-		name, names string
-	}{
-		{iptables.ProtocolIPv4, "iptables", "/proc/thread-self/net/ip_tables_names"},
-		{iptables.ProtocolIPv6, "ip6tables", "/proc/thread-self/net/ip6_tables_names"},
-	} {
+	for _, fam := range families {
 		b, err := os.ReadFile(fam.names)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("looking for %s: %w", fam.name, err)
