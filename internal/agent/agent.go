@@ -88,6 +88,8 @@ type Agent struct {
 	// What follows belongs to the goroutine of loop.
 	conf            *config.Config
 	confText        []byte
+	confVersion     string
+	carriedOut      string
 	ports           map[string]vsdb.PortStatus
 	firewall        *hostfw.Firewall
 	firewallBackend hostfw.Backend

@@ -117,6 +117,7 @@ func (a *Agent) configuration(ctx context.Context, d kube.Document) (*config.Con
 			klog.FromContext(ctx).Error(err, "Cannot keep the configuration for the next start")
 		}
 	}
+	a.confVersion = d.Version
 	return a.conf, nil
 }
 

@@ -28,6 +28,8 @@ type report struct {
 	serving  bool
 	problems []problem
 	document kube.Document
+	// configuration is the version of the ConfigMap that was carried out last.
+	configuration string
 	// documentError is what is wrong with the configuration document.
 	documentError error
 	sessions      kube.Report
@@ -103,6 +105,7 @@ func (w *statusWriter) write(ctx context.Context) error {
 	return errors.Join(
 		w.node.SetNetwork(ctx, kube.NetworkCondition{
 			Serving: r.serving, Ready: r.serving && len(r.problems) == 0, Reason: reason, Message: message,
+			Configuration: r.configuration,
 		}),
 		w.sessions.Write(ctx, r.sessions))
 }
@@ -137,7 +140,11 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 	if seen.node == nil {
 		return
 	}
+	if plan != nil && err == nil {
+		a.carriedOut = a.confVersion
+	}
 	r := &report{
+		configuration: a.carriedOut,
 		node:          seen.node,
 		document:      a.watcher.Snapshot().Document,
 		documentError: seen.document,

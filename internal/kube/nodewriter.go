@@ -48,7 +48,14 @@ type NetworkCondition struct {
 	Ready bool
 	// Reason is one CamelCase word, Message says it in words.
 	Reason, Message string
+	// Configuration is the version of the ConfigMap that is in force on the
+	// node; it becomes the annotation AnnotationConfiguration.
+	Configuration string
 }
+
+// AnnotationConfiguration of a node holds the resource version of the ConfigMap
+// that the node's agent has carried out.
+const AnnotationConfiguration = "waymark.io/configuration"
 
 // SetNetwork makes the node's conditions WaymarkNetworkReady and
 // NetworkUnavailable say what c does. It writes only when something changes and
@@ -79,11 +86,14 @@ func (w *NodeWriter) SetNetwork(ctx context.Context, c NetworkCondition) error {
 			changed = append(changed, want)
 		}
 	}
-	if len(changed) == 0 {
+	if len(changed) == 0 && node.Annotations[AnnotationConfiguration] == c.Configuration {
 		return nil
 	}
 	// Conditions are merged by their type, so those of others stay.
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": changed}})
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"annotations": map[string]string{AnnotationConfiguration: c.Configuration}},
+		"status":   map[string]any{"conditions": changed},
+	})
 	if err != nil {
 		return fmt.Errorf("write conditions of node %s: %w", w.node, err)
 	}

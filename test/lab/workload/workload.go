@@ -31,7 +31,7 @@ var sets = []string{"a", "b"}
 // Deploy starts the probes of a lab and waits until they serve. It may be
 // called again, after nodes have joined.
 func Deploy(ctx context.Context, lab *cluster.Lab) error {
-	if err := apply(ctx, lab, daemonSets()); err != nil {
+	if err := lab.ApplyObjects(ctx, daemonSets()); err != nil {
 		return err
 	}
 	program, err := image.BuildProbe(ctx, image.Options{Source: lab.Source})
@@ -74,21 +74,6 @@ spec:
 `, s, Namespace, image.Probe)
 	}
 	return b.String()
-}
-
-func apply(ctx context.Context, lab *cluster.Lab, manifest string) error {
-	cp, err := lab.Host(topology.ControlPlane)
-	if err != nil {
-		return err
-	}
-	cmd := lab.KubectlCmd("apply", "--server-side", "-f", "-")
-	cmd.Stdin = strings.NewReader(manifest)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cp.Run(ctx, cmd); err != nil {
-		return fmt.Errorf("kubectl apply: %w: %s", err, stderr.String())
-	}
-	return nil
 }
 
 // serveOn copies the probe to a host and starts its servers there.

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/host"
+	"github.com/waymark-net/waymark/test/report"
+)
+
+// labPrefix begins the names of this suite's labs.
+const labPrefix = "e2e-"
+
+// suite is the report of the run.
+var suite struct {
+	sync.Mutex
+	*report.Report
+}
+
+func TestMain(m *testing.M) {
+	host.Main() // does not return when this process is a host of a lab
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	source, err := cluster.Source()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := downAll(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	suite.Report = report.Begin(ctx, report.Params{Name: "e2e", Command: "make e2e", Source: source})
+	code := m.Run()
+	if err := suite.Write(filepath.Join(source, "out/e2e/report.json")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// downAll removes what an earlier run that was killed left.
+func downAll(ctx context.Context) error {
+	names, err := cluster.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, labPrefix) {
+			if err := cluster.Down(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// record adds rows to the report and fails the test for those that do not hold.
+func record(t *testing.T, rows ...report.Row) {
+	t.Helper()
+	suite.Lock()
+	defer suite.Unlock()
+	for _, r := range rows {
+		r.Case = t.Name() + ": " + r.Case
+		suite.Add(r)
+		if r.OK != nil && !*r.OK {
+			t.Errorf("%s: %s", r.Case, r.Note)
+		}
+	}
+}
+
+// check runs a case as a subtest with a row of its own in the report.
+func check(t *testing.T, name string, run func(t *testing.T)) bool {
+	t.Helper()
+	return t.Run(name, func(t *testing.T) {
+		started := time.Now()
+		defer func() {
+			suite.Lock()
+			defer suite.Unlock()
+			row := report.Check(t.Name(), !t.Failed(), fmt.Sprintf("%.1f s", time.Since(started).Seconds()))
+			suite.Add(row)
+		}()
+		run(t)
+	})
+}
+
+// newLab starts a lab that lives as long as the test. When the test fails, what
+// the lab was like is collected.
+func newLab(t *testing.T, name string, change func(*cluster.Description)) *cluster.Lab {
+	t.Helper()
+	d := cluster.Default(labPrefix + name)
+	d.Progress = os.Stderr
+	d.Mode = "noEncap"
+	if change != nil {
+		change(&d)
+	}
+	ctx := t.Context()
+	lab, err := cluster.Up(ctx, d)
+	t.Cleanup(func() {
+		ctx := context.Background()
+		if t.Failed() {
+			collect(ctx, t, d.Name)
+		}
+		if os.Getenv("WAYMARK_E2E_KEEP") != "" {
+			t.Logf("lab %s is kept", d.Name)
+			return
+		}
+		if err := cluster.Down(ctx, d.Name); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lab
+}
+
+func collect(ctx context.Context, t *testing.T, name string) {
+	lab, err := cluster.Open(name, nil)
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	dir := filepath.Join(lab.Source, "out/e2e/failures", strings.ReplaceAll(t.Name(), "/", "-"))
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	if err := lab.Collect(ctx, dir); err != nil {
+		t.Log(err)
+	}
+	t.Logf("what lab %s was like is in %s", name, dir)
+}
+
+// eventually asks until there is no complaint, or fails with the last one.
+func eventually(t *testing.T, limit time.Duration, ask func(ctx context.Context) error) {
+	t.Helper()
+	if err := until(t.Context(), limit, ask); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func until(ctx context.Context, limit time.Duration, ask func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	var last error
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %w", limit, last)
+		case <-ticker.C:
+		}
+	}
+}
