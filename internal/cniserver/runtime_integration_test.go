@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
@@ -53,7 +54,9 @@ func newRuntime(t *testing.T, node *testnet.Namespace) *runtime {
 	}
 	r := &runtime{
 		t: t, node: node, dir: dir, w: newWorld(),
-		cni: libcni.NewCNIConfigWithCacheDir([]string{dir + "/bin"}, dir+"/cache", nil),
+		cni: libcni.NewCNIConfigWithCacheDir([]string{dir + "/bin"}, dir+"/cache",
+			// Not left to libcni, which would set it at the first use, unguarded.
+			&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}),
 	}
 	path := filepath.Join(dir, "05-waymark.conflist")
 	if _, err := cniinstall.WriteConfig(path, "/run/cni.sock"); err != nil {
