@@ -93,8 +93,8 @@ func (l *Lab) captureEnd(name string) (topology.End, error) {
 const settleDeadline = 5 * time.Second
 
 // Stop ends the recording once it holds all that the link had carried before.
-func (c *Capture) Stop(ctx context.Context) error {
-	err := until(ctx, settleDeadline, func(ctx context.Context) error { return c.settled(ctx) })
+func (c *Capture) Stop() error {
+	err := until(context.Background(), settleDeadline, func(ctx context.Context) error { return c.settled(ctx) })
 	select {
 	case c.signals <- syscall.SIGINT:
 		if endErr := <-c.ended; endErr != nil {

@@ -209,7 +209,7 @@ func testCapture(t *testing.T, l *Lab) {
 	if err := reach(t.Context(), l, "client", "n3"); err != nil {
 		t.Error(err)
 	}
-	if err := c.Stop(t.Context()); err != nil {
+	if err := c.Stop(); err != nil {
 		t.Error(err)
 	}
 	for _, family := range []string{"ip", "ip6"} {
