@@ -30,13 +30,14 @@ type Input struct {
 // by node and family.
 func DecidePaths(in Input) []Path {
 	var paths []Path
+	learned := newRouteIndex(in.Learned)
 	for _, n := range in.Remotes {
 		for _, f := range Families() {
 			cidr := n.PodCIDR(f)
 			if !cidr.IsValid() {
 				continue
 			}
-			p := in.decide(n, f, cidr)
+			p := in.decide(n, f, cidr, learned)
 			p.Node, p.Family, p.PodCIDR = n.Name, f, cidr
 			paths = append(paths, p)
 		}
@@ -47,7 +48,7 @@ func DecidePaths(in Input) []Path {
 	return paths
 }
 
-func (in Input) decide(n Node, f Family, cidr netip.Prefix) Path {
+func (in Input) decide(n Node, f Family, cidr netip.Prefix, learned routeIndex) Path {
 	if in.Mode == ModeEncap {
 		return in.tunnel(n, "mode is encap")
 	}
@@ -58,7 +59,7 @@ func (in Input) decide(n Node, f Family, cidr netip.Prefix) Path {
 	if in.Mode == ModeHybrid {
 		return in.tunnel(n, "node is not on-link")
 	}
-	if r, ok := covering(in.Learned, cidr); ok {
+	if r, ok := learned.covering(cidr); ok {
 		return Path{Kind: PathBGP, NextHops: addrs(r.NextHops),
 			Reason: fmt.Sprintf("BGP route %s", r.Prefix)}
 	}
@@ -105,19 +106,44 @@ func LinkTo(links []Link, a netip.Addr) (string, bool) {
 	return name, best >= 0
 }
 
-// covering returns the longest learned prefix that contains all of cidr. The
-// default route does not count: it says nothing about Pods.
-func covering(learned []LearnedRoute, cidr netip.Prefix) (LearnedRoute, bool) {
-	best, found := LearnedRoute{}, false
+// routeIndex finds routes by prefix.
+type routeIndex struct {
+	lengths []int // longest first
+	routes  map[netip.Prefix]LearnedRoute
+}
+
+// newRouteIndex leaves out default routes: they say nothing about Pods.
+func newRouteIndex(learned []LearnedRoute) routeIndex {
+	x := routeIndex{routes: make(map[netip.Prefix]LearnedRoute, len(learned))}
 	for _, r := range learned {
-		if r.Prefix.Bits() == 0 || r.Prefix.Bits() > cidr.Bits() || !r.Prefix.Contains(cidr.Addr()) {
+		if r.Prefix.Bits() == 0 {
 			continue
 		}
-		if !found || r.Prefix.Bits() > best.Prefix.Bits() {
-			best, found = r, true
+		x.routes[r.Prefix] = r
+		if !slices.Contains(x.lengths, r.Prefix.Bits()) {
+			x.lengths = append(x.lengths, r.Prefix.Bits())
 		}
 	}
-	return best, found
+	slices.Sort(x.lengths)
+	slices.Reverse(x.lengths)
+	return x
+}
+
+// covering returns the route with the longest prefix that contains all of cidr.
+func (x routeIndex) covering(cidr netip.Prefix) (LearnedRoute, bool) {
+	for _, bits := range x.lengths {
+		if bits > cidr.Bits() {
+			continue
+		}
+		p, err := cidr.Addr().Prefix(bits)
+		if err != nil {
+			continue
+		}
+		if r, ok := x.routes[p]; ok {
+			return r, true
+		}
+	}
+	return LearnedRoute{}, false
 }
 
 func addrs(hops []NextHop) []netip.Addr {

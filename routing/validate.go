@@ -45,7 +45,7 @@ type Validation struct {
 // name) keeps them, so that a new node cannot break one that runs.
 func Validate(local Node, remotes []Node, links []Link) Validation {
 	nodes := append([]Node{local}, remotes...)
-	v := &validator{links: links}
+	v := &validator{links: links, addresses: nodeAddresses(nodes)}
 	for i := range nodes {
 		nodes[i].PodCIDRs = v.wellFormed(nodes[i])
 	}
@@ -56,7 +56,7 @@ func Validate(local Node, remotes []Node, links []Link) Validation {
 	})
 	kept := map[string][]netip.Prefix{}
 	for _, n := range order {
-		kept[n.Name] = v.free(n, nodes)
+		kept[n.Name] = v.free(n)
 	}
 	for i := range nodes {
 		nodes[i].PodCIDRs = kept[nodes[i].Name]
@@ -72,10 +72,29 @@ type claim struct {
 	prefix netip.Prefix
 }
 
+// validator compares each network only with its neighbours in order: the plan
+// is made again at every change in a cluster of thousands of nodes.
 type validator struct {
-	links    []Link
+	links []Link
+	// addresses of all nodes as host prefixes, in order.
+	addresses []claim
+	// claims are the networks that are taken, in order. No two overlap.
 	claims   []claim
 	problems []Problem
+}
+
+func compareClaims(a, b claim) int { return ComparePrefix(a.prefix, b.prefix) }
+
+func nodeAddresses(nodes []Node) []claim {
+	var out []claim
+	for _, n := range nodes {
+		for _, a := range n.Addresses {
+			a = a.Unmap()
+			out = append(out, claim{n.Name, netip.PrefixFrom(a, a.BitLen())})
+		}
+	}
+	slices.SortFunc(out, compareClaims)
+	return out
 }
 
 func (v *validator) report(node string, f Family, r ProblemReason, format string, args ...any) {
@@ -126,19 +145,21 @@ func (v *validator) families(nodes []Node) {
 }
 
 // free returns the node's Pod CIDRs that collide with nothing, and claims them.
-func (v *validator) free(n Node, nodes []Node) []netip.Prefix {
+func (v *validator) free(n Node) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range n.PodCIDRs {
-		if v.collides(n, p, nodes) {
+		if v.collides(n, p) {
 			continue
 		}
-		v.claims = append(v.claims, claim{n.Name, p})
+		c := claim{n.Name, p}
+		at, _ := slices.BinarySearchFunc(v.claims, c, compareClaims)
+		v.claims = slices.Insert(v.claims, at, c)
 		out = append(out, p)
 	}
 	return out
 }
 
-func (v *validator) collides(n Node, p netip.Prefix, nodes []Node) bool {
+func (v *validator) collides(n Node, p netip.Prefix) bool {
 	f := FamilyOf(p.Addr())
 	for _, l := range v.links {
 		for _, q := range l.Prefixes {
@@ -148,15 +169,14 @@ func (v *validator) collides(n Node, p netip.Prefix, nodes []Node) bool {
 			}
 		}
 	}
-	for _, o := range nodes {
-		for _, a := range o.Addresses {
-			if p.Contains(a.Unmap()) {
-				v.report(n.Name, f, ProblemOverlapsNetwork, "Pod CIDR %s of node %s contains the address %s of node %s", p, n.Name, a, o.Name)
-				return true
-			}
-		}
+	at, _ := slices.BinarySearchFunc(v.addresses, claim{prefix: p}, compareClaims)
+	if at < len(v.addresses) && p.Overlaps(v.addresses[at].prefix) {
+		a := v.addresses[at]
+		v.report(n.Name, f, ProblemOverlapsNetwork, "Pod CIDR %s of node %s contains the address %s of node %s", p, n.Name, a.prefix.Addr(), a.node)
+		return true
 	}
-	for _, c := range v.claims {
+	at, _ = slices.BinarySearchFunc(v.claims, claim{prefix: p}, compareClaims)
+	for _, c := range v.claims[max(at-1, 0):min(at+1, len(v.claims))] {
 		if p.Overlaps(c.prefix) {
 			v.report(n.Name, f, ProblemOverlapsNode, "Pod CIDR %s of node %s overlaps Pod CIDR %s of node %s", p, n.Name, c.prefix, c.node)
 			return true
