@@ -30,7 +30,16 @@
 // # Audit
 //
 // Every AuditInterval the flows and groups are read again and differences are
-// repaired and counted.
+// repaired and counted. The audit also finds a switch that no longer answers:
+// after 30 s without a reply the connection is given up and made again. Echo
+// requests of the switch are answered at any time.
+//
+// # Refusal
+//
+// A bundle that the switch refuses changes nothing. The owner of the refused
+// flow is left out and the rest is sent again; Sync tells that owner why. What
+// it had before stays in the switch, and its change is tried again when it is
+// updated, after a reconnect, and every 30 s.
 //
 // # Goroutines
 //
