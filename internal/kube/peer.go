@@ -42,8 +42,8 @@ func (s *Snapshot) Peers(node *Node, bgp config.BGP) ([]routing.Peer, []PeerProb
 	var peers []routing.Peer
 	var problems []PeerProblem
 	byAddress := map[netip.Addr]string{}
-	for i := range s.peers {
-		object := &s.peers[i]
+	for i := range s.PeerObjects {
+		object := &s.PeerObjects[i]
 		selected, err := Selects(object.Spec.NodeSelector, node.Labels)
 		if err == nil && !selected {
 			continue

@@ -34,7 +34,7 @@ func bgpPeer(name string, spec v1alpha1.BGPPeerSpec) v1alpha1.BGPPeer {
 
 func TestPeersEverything(t *testing.T) {
 	s := &Snapshot{
-		peers: []v1alpha1.BGPPeer{bgpPeer("tor", v1alpha1.BGPPeerSpec{
+		PeerObjects: []v1alpha1.BGPPeer{bgpPeer("tor", v1alpha1.BGPPeerSpec{
 			NodeSelector: &v1alpha1.NodeSelector{
 				MatchLabels:      map[string]string{"rack": "a"},
 				MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "bgp", Operator: "NotIn", Values: []string{"no"}}},
@@ -123,7 +123,7 @@ func TestPeerProblems(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := &Snapshot{
-				peers: []v1alpha1.BGPPeer{
+				PeerObjects: []v1alpha1.BGPPeer{
 					bgpPeer("a-good", v1alpha1.BGPPeerSpec{Address: "192.0.2.254", ASN: 64512}),
 					bgpPeer("bad", test.spec),
 				},

@@ -41,8 +41,9 @@ type Snapshot struct {
 	Document Document
 	// Sessions are filled for the controller only, by name.
 	Sessions []v1alpha1.BGPSession
+	// PeerObjects are the BGPPeers as they are stored, by name; see Peers.
+	PeerObjects []v1alpha1.BGPPeer
 
-	peers          []v1alpha1.BGPPeer
 	advertisements []v1alpha1.BGPAdvertisement
 	secrets        map[string]secret
 }

@@ -133,7 +133,7 @@ func (w *Watcher) same(before, after any) bool {
 // refresh builds and publishes a new Snapshot.
 func (w *Watcher) refresh(ctx context.Context) error {
 	s := &Snapshot{
-		peers:          objects[v1alpha1.BGPPeer](w.peers),
+		PeerObjects:    objects[v1alpha1.BGPPeer](w.peers),
 		advertisements: objects[v1alpha1.BGPAdvertisement](w.advertisements),
 	}
 	for _, n := range objects[corev1.Node](w.nodes) {
@@ -148,7 +148,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	}
 	s.secrets = w.secrets.watch(ctx, s.secretNames(w.params.NodeName))
 	w.snapshot.Store(s)
-	klog.FromContext(ctx).V(2).Info("New snapshot", "nodes", len(s.Nodes), "peers", len(s.peers), "sessions", len(s.Sessions))
+	klog.FromContext(ctx).V(2).Info("New snapshot", "nodes", len(s.Nodes), "peers", len(s.PeerObjects), "sessions", len(s.Sessions))
 	if w.params.OnChange != nil {
 		w.params.OnChange()
 	}
@@ -162,7 +162,7 @@ func (s *Snapshot) secretNames(nodeName string) []string {
 		return nil
 	}
 	var names []string
-	for _, p := range s.peers {
+	for _, p := range s.PeerObjects {
 		selected, err := Selects(p.Spec.NodeSelector, node.Labels)
 		if err == nil && selected && p.Spec.PasswordSecretRef != nil {
 			names = append(names, p.Spec.PasswordSecretRef.Name)

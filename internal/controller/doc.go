@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controller is what runs once for the cluster: it judges the
+// configuration document and says on its ConfigMap what is wrong, sums up the
+// sessions of all nodes in the status of each BGPPeer, and deletes the
+// BGPSessions of nodes that are gone. No node needs it to forward.
+//
+// Every replica watches and judges, so that its metrics are true; only the one
+// that holds the Lease waymark-controller writes. One loop (internal/reconcile)
+// does both on one goroutine: it compares a Snapshot with itself, without a
+// memory beyond what was said on the ConfigMap.
+package controller
