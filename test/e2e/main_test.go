@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -19,8 +20,10 @@ import (
 	"github.com/waymark-net/waymark/test/report"
 )
 
-// labPrefix begins the names of this suite's labs.
-const labPrefix = "e2e-"
+// labPrefix begins the names of this run's labs: what an earlier run with the
+// same prefix left is removed. WAYMARK_E2E_PREFIX replaces it, for several runs
+// side by side.
+var labPrefix = cmp.Or(os.Getenv("WAYMARK_E2E_PREFIX"), "e2e-")
 
 // suite is the report of the run.
 var suite struct {
