@@ -78,6 +78,8 @@ type Agent struct {
 	// podsDeclared says that the flows of all Pods there were at the start
 	// have been declared, so that what is left in the switch is garbage.
 	podsDeclared atomic.Bool
+	// podsDegraded is the error of the last repair of Pods.
+	podsDegraded atomic.Pointer[error]
 
 	settings struct {
 		sync.Mutex
@@ -256,11 +258,13 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 	if err == nil && !a.podsDeclared.Swap(true) {
 		a.loop.Mark()
 	}
+	a.health.set("pods", err)
 	if err == nil {
+		// A Pod can break its own interface; that is no reason to refuse others.
 		err = a.cni.Reconcile(ctx)
 	}
-	a.health.set("pods", err)
-	if err != nil || a.health.err() != nil {
+	a.podsDegraded.Store(&err)
+	if a.health.err() != nil {
 		return err
 	}
 	_, err = cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))

@@ -131,9 +131,15 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 	for _, g := range p.Gateways {
 		families = append(families, routing.FamilyOf(g.Addr()))
 	}
+	interfaces := []string{w.Uplink.Name}
+	for _, l := range w.Links {
+		if l.Name != w.Uplink.Name {
+			interfaces = append(interfaces, l.Name)
+		}
+	}
 	_, err = kernel.EnsureSysctls(ctx, kernel.SysctlParams{
 		Gateway:    vsdb.GatewayPort,
-		Interfaces: []string{w.Uplink.Name},
+		Interfaces: interfaces,
 		Families:   families,
 	})
 	return errors.Join(append(errs, err)...)

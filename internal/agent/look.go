@@ -15,6 +15,7 @@ import (
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/ovs/vsdb"
+	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/kernel"
 )
 
@@ -67,7 +68,11 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		s.notes = append(s.notes, wrong...)
 	}
 	s.world.Learned = a.learned().Routes
-	s.world.Uplink, err = a.uplink(ctx, conf, s.node)
+	if s.world.Uplink, err = a.uplink(ctx, conf, s.node); err != nil {
+		return s, err
+	}
+	underlay, err := kernel.ReadUnderlay(ctx, vsdb.GatewayPort)
+	s.world.Links, s.world.Underlay = moved(s.world.Uplink, underlay)
 	return s, err
 }
 
@@ -85,7 +90,7 @@ func (a *Agent) uplink(ctx context.Context, conf *config.Config, node *kube.Node
 	if err != nil {
 		return Uplink{}, err
 	}
-	u := Uplink{Name: found.Name, NIC: found.Name, MAC: found.MAC, MTU: found.PathMTU, OnLink: found.OnLink}
+	u := Uplink{Name: found.Name, NIC: found.Name, MAC: found.MAC, MTU: found.PathMTU}
 	if nic != "" {
 		u.NIC = nic
 	}
@@ -93,6 +98,24 @@ func (a *Agent) uplink(ctx context.Context, conf *config.Config, node *kube.Node
 		u.Name = vsdb.ExternalBridge
 	}
 	return u, nil
+}
+
+// moved names the uplink as it will be called once the network interface is a
+// port of the bridge.
+func moved(u Uplink, underlay kernel.Underlay) ([]routing.Link, []routing.Route) {
+	for i := range underlay.Links {
+		if underlay.Links[i].Name == u.NIC {
+			underlay.Links[i].Name = u.Name
+		}
+	}
+	for _, r := range underlay.Routes {
+		for i := range r.NextHops {
+			if r.NextHops[i].Interface == u.NIC {
+				r.NextHops[i].Interface = u.Name
+			}
+		}
+	}
+	return underlay.Links, underlay.Routes
 }
 
 func (a *Agent) configFile() string { return filepath.Join(a.p.StateDir, config.ConfigMapKey) }

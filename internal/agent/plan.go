@@ -29,6 +29,10 @@ type World struct {
 	Advertisements []routing.Advertisement
 	// Uplink is the interface that leads to the other nodes.
 	Uplink Uplink
+	// Links are all interfaces that lead out of the node, the uplink included,
+	// and Underlay the routes there that are not ours.
+	Links    []routing.Link
+	Underlay []routing.Route
 	// Learned are the routes accepted from BGP peers.
 	Learned []routing.LearnedRoute
 }
@@ -43,8 +47,6 @@ type Uplink struct {
 	MAC net.HardwareAddr
 	// MTU in bytes, of the interface and of the path behind it.
 	MTU int
-	// OnLink are the networks that are reached without a router.
-	OnLink []netip.Prefix
 }
 
 // Plan is what a node should be. It is made anew as a whole and never changed.
@@ -79,8 +81,7 @@ type RemoteNode struct {
 // nothing can be planned; problems of single nodes or families are in
 // Plan.Problems, and what they concern is left out.
 func MakePlan(w World) (*Plan, error) {
-	links := []routing.Link{{Name: w.Uplink.Name, Prefixes: w.Uplink.OnLink}}
-	valid := routing.Validate(w.Local, w.Remotes, links)
+	valid := routing.Validate(w.Local, w.Remotes, w.Links)
 	p := &Plan{Local: valid.Local, Problems: valid.Problems}
 
 	endpoints := map[string]encap.Endpoint{}
@@ -102,7 +103,7 @@ func MakePlan(w World) (*Plan, error) {
 	p.Paths = routing.DecidePaths(routing.Input{
 		Mode:              w.Config.Mode,
 		TrustDefaultRoute: w.Config.TrustDefaultRoute,
-		Links:             links,
+		Links:             w.Links,
 		Remotes:           valid.Remotes,
 		Learned:           w.Learned,
 		TunnelEndpoints:   remoteEnds,
@@ -116,14 +117,15 @@ func MakePlan(w World) (*Plan, error) {
 		tunnelMTU = min(tunnelMTU, encap.TunnelMTU(w.Uplink.MTU, f))
 	}
 	p.Kernel = routing.KernelRoutes(routing.KernelInput{
-		Local:   valid.Local,
-		Links:   links,
-		Paths:   p.Paths,
-		Learned: w.Learned,
-		Gateway: routing.GatewayInterface{Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU)},
+		Local:    valid.Local,
+		Links:    w.Links,
+		Underlay: w.Underlay,
+		Paths:    p.Paths,
+		Learned:  w.Learned,
+		Gateway:  routing.GatewayInterface{Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU)},
 	})
 	p.Firewall = firewall(w, valid, p.Nodes)
-	p.BGP = bgp(w, valid, links)
+	p.BGP = bgp(w, valid)
 	return p, nil
 }
 
@@ -209,11 +211,11 @@ func firewall(w World, valid routing.Validation, nodes []RemoteNode) hostfw.Rule
 	return r
 }
 
-func bgp(w World, valid routing.Validation, links []routing.Link) routing.BGPConfig {
+func bgp(w World, valid routing.Validation) routing.BGPConfig {
 	if !w.Config.BGP.Enabled {
 		return routing.BGPConfig{}
 	}
-	scope := routing.ImportScope{Local: valid.Local, Links: links}
+	scope := routing.ImportScope{Local: valid.Local, Links: w.Links}
 	for _, n := range append([]routing.Node{valid.Local}, valid.Remotes...) {
 		scope.ClusterCIDRs = append(scope.ClusterCIDRs, n.PodCIDRs...)
 		scope.NodeAddresses = append(scope.NodeAddresses, n.Addresses...)

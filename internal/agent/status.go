@@ -165,6 +165,9 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 	if err != nil {
 		add("ReconciliationFailed", err.Error())
 	}
+	if p := a.podsDegraded.Load(); p != nil && *p != nil {
+		add("PodsNotRepaired", (*p).Error())
+	}
 	for _, n := range seen.notes {
 		add("NodeInvalid", n)
 	}
