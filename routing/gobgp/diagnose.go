@@ -30,6 +30,8 @@ type trouble struct {
 	clue string
 	// warning: what an established peer does wrong.
 	warning string
+	// openFailed: the last attempt failed over the OPEN messages.
+	openFailed bool
 }
 
 // lastError returns the error to show. That a peer closes connections without
@@ -43,7 +45,7 @@ func (t trouble) lastError(established bool) (string, time.Time) {
 }
 
 func (t *trouble) cameUp() {
-	t.inSession, t.try, t.clue, t.warning = true, "", "", ""
+	t.inSession, t.try, t.clue, t.warning, t.openFailed = true, "", "", "", false
 }
 
 func (t *trouble) wentDown(reason string, at time.Time) {
@@ -56,22 +58,42 @@ func (t *trouble) wentDown(reason string, at time.Time) {
 
 // failed notes an attempt that ended in a state change; records of the log
 // say more than the reason of the event.
-func (t *trouble) failed(why api.PeerState_DisconnectReason, at time.Time) {
-	if t.inSession {
+func (s *sighting) failed(why api.PeerState_DisconnectReason, at time.Time) {
+	if s.inSession || s.try != "" && at.Sub(s.tryAt) <= time.Second {
 		return // events may come later than records
 	}
-	words := map[api.PeerState_DisconnectReason]string{
-		api.PeerState_DISCONNECT_REASON_INVALID_MSG: refusedOpen,
-		api.PeerState_DISCONNECT_REASON_READ_FAILED: closedAfterOpen,
-	}[why]
-	if words != "" && (t.try == "" || at.Sub(t.tryAt) > time.Second) {
-		t.try, t.tryAt = words, at
+	switch why {
+	case api.PeerState_DISCONNECT_REASON_INVALID_MSG:
+		s.try, s.tryAt = refusedOpen, at
+	case api.PeerState_DISCONNECT_REASON_READ_FAILED:
+		s.try, s.tryAt = closedAfterOpen, at
+	}
+	s.explainOpen()
+}
+
+// explainOpen puts what a probe found into words that are vague without it,
+// or asks for one.
+func (s *sighting) explainOpen() {
+	switch {
+	case strings.HasPrefix(s.try, badPeerAS):
+		s.openFailed = true
+		s.try = fmt.Sprintf("%s: the peer is not in AS %d", badPeerAS, s.peer.ASN)
+		if s.found.asn != 0 {
+			s.try = fmt.Sprintf("%s: the peer says %d, configured is %d", badPeerAS, s.found.asn, s.peer.ASN)
+		}
+	case strings.HasPrefix(s.try, refusedOpen):
+		s.openFailed = true
+		s.try = refusedOpen + ": does it expect another ASN of this node?"
+		if s.found.refusal != "" {
+			s.try = refusedOpen + ": " + s.found.refusal
+		}
 	}
 }
 
 const (
 	silence         = "hold timer expired: the peer was silent"
-	refusedOpen     = "the peer refused our OPEN message: does it expect another ASN of this node?"
+	badPeerAS       = "OPEN rejected: Bad Peer AS"
+	refusedOpen     = "the peer refused our OPEN message"
 	closedAfterOpen = "the peer closed the connection instead of answering our OPEN message: does it have this node as a neighbour?"
 )
 
@@ -277,6 +299,7 @@ func (s *sighting) read(r record) {
 		}
 	default:
 		s.try, s.tryAt = words, r.at
+		s.explainOpen()
 	}
 }
 
@@ -329,7 +352,7 @@ func receivedWords(code, subcode uint8, r record) string {
 func (s *sighting) sentWords(code, subcode uint8) string {
 	switch {
 	case code == 2 && subcode == 2:
-		return fmt.Sprintf("OPEN rejected: Bad Peer AS: the peer is not in AS %d", s.peer.ASN)
+		return badPeerAS
 	case code == 5 && !s.inSession:
 		return refusedOpen
 	case code == 6 && s.inSession:

@@ -52,5 +52,7 @@
 // Most of what goes wrong before a session is up is visible only in GoBGP's
 // log. A log handler reads it (diagnose.go) and turns it into
 // SessionStatus.LastError. The tests of this package pin the texts that are
-// relied on to the version of GoBGP in go.mod.
+// relied on to the version of GoBGP in go.mod. What a peer answers to our OPEN
+// message is not even logged: when sessions with a peer fail over it, a
+// connection of our own, at most a few a minute, asks for it (probe.go).
 package gobgp

@@ -93,6 +93,12 @@ func TestPassword(t *testing.T) {
 		s.set(nodeConf(peer))
 		s.eventually("up", established("tor"))
 
+		// What the peer says of itself is asked for with the password too.
+		peer.ASN = 65009
+		s.set(nodeConf(peer))
+		s.eventually("wrong ASN named", errorLike("tor", "the peer says 65002, configured is 65009"))
+		peer.ASN = 65002
+
 		// Changed on both sides, then removed on both.
 		r.configure("router bgp 65002", "neighbor 192.0.2.1 password other")
 		peer.Password = "other"
@@ -112,6 +118,10 @@ func TestPasswordIPv6(t *testing.T) {
 		s := startSpeaker(t)
 		peer := routerV6
 		peer.Password = "s3cret"
+		peer.ASN = 65009
+		s.set(nodeConf(peer))
+		s.eventually("wrong ASN named", errorLike("tor", "the peer says 65002, configured is 65009"))
+		peer.ASN = 65002
 		s.set(nodeConf(peer))
 		s.eventually("up", established("tor"))
 	})
@@ -195,13 +205,13 @@ func TestErrorsInWords(t *testing.T) {
 		peer := routerV4
 		peer.ASN = 65009
 		s.set(nodeConf(peer))
-		s.eventually("their ASN", errorLike("tor", "OPEN rejected: Bad Peer AS"))
+		s.eventually("their ASN", errorLike("tor", "OPEN rejected: Bad Peer AS: the peer says 65002, configured is 65009"))
 
 		peer.ASN = 65002
 		c := nodeConf(peer)
 		c.Speaker.ASN = 65008
 		s.set(c)
-		s.eventually("our ASN", errorLike("tor", "the peer refused our OPEN message: does it expect another ASN of this node?"))
+		s.eventually("our ASN", errorLike("tor", "the peer refused our OPEN message: OPEN rejected: Bad Peer AS"))
 
 		c.Speaker.ASN = 65001
 		s.set(c)

@@ -54,6 +54,7 @@ type Speaker struct {
 	delivered *routing.PathEvent
 	reported  []routing.SessionStatus
 
+	probes   sync.WaitGroup
 	mu       sync.Mutex
 	sessions []routing.SessionStatus
 }
@@ -89,6 +90,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			s.probes.Wait()
 			return s.stop(false)
 		case r := <-s.requests:
 			r.done <- s.apply(ctx, r.config)
@@ -168,10 +170,27 @@ func (s *Speaker) deliver(ctx context.Context) {
 	if err = errors.Join(err, statusErr); err != nil && ctx.Err() == nil {
 		s.watch.logger.Error(err, "Reading the state of BGP sessions failed")
 	}
+	s.explain(ctx, now)
 	s.deliverRoutes(routing.PathEvent{
 		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths),
 		Converged: s.inst.converged(now),
 	})
+}
+
+// explain probes the peers whose sessions fail for a reason that GoBGP does
+// not tell.
+func (s *Speaker) explain(ctx context.Context, now time.Time) {
+	for _, p := range s.watch.unexplained(now) {
+		config := s.inst.config
+		s.probes.Go(func() {
+			found, err := probe(ctx, config, p)
+			if err != nil {
+				s.watch.logger.V(2).Info("Probing a BGP peer failed", "peer", p.Name, "err", err)
+				return
+			}
+			s.watch.explain(p, found)
+		})
+	}
 }
 
 func (s *Speaker) deliverRoutes(ev routing.PathEvent) {

@@ -5,6 +5,7 @@ package gobgp
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -43,6 +44,9 @@ type sighting struct {
 	restarts        bool
 	extendedNextHop bool
 	endOfRIB        map[routing.Family]bool
+	// found is what the last probe learned, at probed.
+	found  finding
+	probed time.Time
 	trouble
 }
 
@@ -95,7 +99,37 @@ func (w *watch) expect(p routing.Peer) {
 		s = &sighting{}
 		w.peers[p.Address] = s
 	}
-	s.peer = p
+	s.peer, s.found, s.probed, s.openFailed = p, finding{}, time.Time{}, false
+}
+
+// unexplained returns the peers whose OPEN messages failed and which may be
+// probed, and notes that they are.
+func (w *watch) unexplained(now time.Time) []routing.Peer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []routing.Peer
+	for _, s := range w.peers {
+		rest := probeEvery
+		if s.found.asn == 0 {
+			rest = probeSoon
+		}
+		if s.openFailed && !s.up && now.Sub(s.probed) >= rest {
+			s.openFailed, s.probed = false, now
+			out = append(out, s.peer)
+		}
+	}
+	return out
+}
+
+// explain takes what a probe learned.
+func (w *watch) explain(p routing.Peer, f finding) {
+	w.with(p.Address, func(s *sighting) {
+		if reflect.DeepEqual(s.peer, p) { // not reconfigured in between
+			s.found = f
+			s.explainOpen()
+		}
+	})
+	w.wake()
 }
 
 func (w *watch) forget(a netip.Addr) {
