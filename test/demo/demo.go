@@ -56,7 +56,7 @@ func run(ctx context.Context, o options) error {
 	}
 	result := matrix.Run(ctx, matrix.Params{Endpoints: ends})
 	rep.Add(result.Rows()...)
-	fmt.Fprintf(o.out, "\nWho reaches whom, over TCP, UDP and ICMP (46: in IPv4 and IPv6)\n\n%s\n", result.Grid())
+	fmt.Fprintf(o.out, "\nWho reaches whom, over TCP, UDP and ICMP\n\n%s\n", result.Grid())
 	if err := rep.Write(o.report); err != nil {
 		return err
 	}
