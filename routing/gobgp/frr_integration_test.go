@@ -24,14 +24,15 @@ import (
 
 // frr is a router: zebra and bgpd in a namespace with a directory of its own.
 type frr struct {
-	t   *testing.T
-	ns  *testnet.Namespace
-	dir string
+	t    *testing.T
+	ns   *testnet.Namespace
+	dir  string
+	cmds map[string]*exec.Cmd
 }
 
 func startFRR(t *testing.T, ns *testnet.Namespace, bgpd string) *frr {
 	t.Helper()
-	r := &frr{t: t, ns: ns, dir: filepath.Join("/run", "frr-"+ns.Name)}
+	r := &frr{t: t, ns: ns, dir: filepath.Join("/run", "frr-"+ns.Name), cmds: map[string]*exec.Cmd{}}
 	u, err := user.Lookup("frr")
 	if err != nil {
 		t.Fatalf("FRR is not installed: %v", err)
@@ -71,9 +72,9 @@ func (r *frr) start(daemon string) {
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
+	r.cmds[daemon] = cmd
 	r.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		r.kill(daemon)
 		if r.t.Failed() {
 			text, _ := os.ReadFile(file(".out"))
 			r.t.Logf("%s of %s:\n%s", daemon, r.ns.Name, text)
@@ -86,6 +87,15 @@ func (r *frr) start(daemon string) {
 		}
 		return nil
 	})
+}
+
+// kill ends a daemon as a crash would.
+func (r *frr) kill(daemon string) {
+	if cmd := r.cmds[daemon]; cmd != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		delete(r.cmds, daemon)
+	}
 }
 
 // poll is testnet.WaitFor for conditions that start a program to be looked at.

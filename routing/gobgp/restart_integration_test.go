@@ -151,3 +151,40 @@ func TestRestartPassiveRouter(t *testing.T) {
 `
 	testRestart(t, conf, (*child).kill)
 }
+
+// TestRouterRestarts kills the router's bgpd: its routes stay while it may
+// come back, and go when it does not.
+func TestRouterRestarts(t *testing.T) {
+	extra := ` bgp graceful-restart
+ bgp graceful-restart preserve-fw-state
+ bgp graceful-restart restart-time 12`
+	withFRR(t, frrConf("192.0.2.1", 65001, extra, ""), func(t *testing.T, _ *testnet.Namespace, r *frr) {
+		s := startSpeaker(t)
+		s.set(nodeConf(routerV4))
+		routes := []routing.LearnedRoute{
+			route("10.10.2.0/24", "192.0.2.2", "tor"),
+			route("fd10:0:0:2::/64", "2001:db8::2", "tor"),
+		}
+		s.eventually("learned", has(routes...))
+		s.eventually("converged", func(ev routing.PathEvent, _ []routing.SessionStatus) bool { return ev.Converged })
+		s.mu.Lock()
+		s.history = nil
+		s.mu.Unlock()
+
+		r.kill("bgpd")
+		s.eventually("noticed", errorLike("tor", "its routes are kept for its restart time"))
+		r.start("bgpd")
+		s.eventually("back", established("tor"))
+		r.eventually("show bgp ipv4 unicast "+podsV4, "best")
+		s.mu.Lock()
+		for _, ev := range s.history {
+			if !has(routes...)(ev, nil) {
+				t.Errorf("routes while the router restarted: %+v", ev.Routes)
+			}
+		}
+		s.mu.Unlock()
+
+		r.kill("bgpd")
+		s.eventually("routes go after the restart time", has())
+	})
+}

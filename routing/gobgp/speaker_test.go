@@ -40,6 +40,7 @@ type testSpeaker struct {
 
 	mu       sync.Mutex
 	event    routing.PathEvent
+	history  []routing.PathEvent
 	sessions []routing.SessionStatus
 	changed  chan struct{}
 }
@@ -64,6 +65,7 @@ func newSpeaker(t *testing.T) *testSpeaker {
 		OnRoutes: func(ev routing.PathEvent) {
 			ts.mu.Lock()
 			ts.event = ev
+			ts.history = append(ts.history, ev)
 			ts.mu.Unlock()
 			wake()
 		},
