@@ -16,14 +16,6 @@ import (
 // suite is the Debian release that images are made of.
 const suite = "bookworm"
 
-// defaultSources are used on a machine whose own sources name no Debian
-// bookworm, such as one of another distribution.
-var defaultSources = []string{
-	"deb http://deb.debian.org/debian bookworm main",
-	"deb http://deb.debian.org/debian bookworm-updates main",
-	"deb http://deb.debian.org/debian-security bookworm-security main",
-}
-
 // debianSources returns the machine's own package sources of Debian's release,
 // as one-line entries of component main, in the order found. Sources of other
 // makers are left out: their packages are not in the image.
@@ -48,7 +40,7 @@ func debianSources(etcApt string) ([]string, error) {
 	}
 	sources = dedup(sources)
 	if len(sources) == 0 {
-		return defaultSources, nil
+		return nil, fmt.Errorf("package sources: nothing below %s names Debian %s, component main", etcApt, suite)
 	}
 	return sources, nil
 }

@@ -123,7 +123,7 @@ func (b *builder) product(ctx context.Context, tag string) (Image, error) {
 		"--build-arg", "GOPROXY=" + b.env.Proxy,
 		"--build-arg", "GOSUMDB=" + b.env.SumDB,
 		"--label", "org.opencontainers.image.version=lab-" + tag,
-		"--volume", b.env.Cache + ":/root/.cache/go-build",
+		"--volume", b.env.Cache + ":/go/cache",
 		"--volume", b.env.ModCache + ":/go/pkg/mod",
 		"--volume", "/etc/ssl/certs:/run/lab-certs:ro",
 		"--file", filepath.Join(b.options.Source, "build", "Dockerfile"),

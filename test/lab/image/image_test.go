@@ -17,7 +17,6 @@ func TestDebianSources(t *testing.T) {
 		files map[string]string
 		want  []string
 	}{
-		"none": {want: defaultSources},
 		"one-line entries": {
 			files: map[string]string{"sources.list": `# the machine's
 deb http://mirror.example/debian bookworm main contrib # comment
@@ -68,6 +67,14 @@ Components: main
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestNoDebianSources(t *testing.T) {
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"sources.list.d/other.list": "deb https://other.example/linux stable main\n"})
+	if got, err := debianSources(dir); err == nil {
+		t.Errorf("sources of another distribution are taken: %v", got)
 	}
 }
 

@@ -6,6 +6,6 @@ COPY lib /usr/local/go/lib
 COPY pkg/include /usr/local/go/pkg/include
 COPY pkg/tool /usr/local/go/pkg/tool
 COPY src /usr/local/go/src
-ENV GOPATH=/go GOMODCACHE=/go/pkg/mod GOCACHE=/root/.cache/go-build GOTOOLCHAIN=local \
+ENV GOPATH=/go GOMODCACHE=/go/pkg/mod GOCACHE=/go/cache GOTOOLCHAIN=local \
     SSL_CERT_FILE=/run/lab-certs/ca-certificates.crt \
     PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
