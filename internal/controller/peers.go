@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/api/v1alpha1"
@@ -65,7 +64,7 @@ func (c *Controller) deleteSessions(ctx context.Context, s *kube.Snapshot) error
 			continue
 		}
 		err := c.params.Clients.Sessions.Delete(ctx, session.Name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: new(types.UID(session.UID))},
+			Preconditions: &metav1.Preconditions{UID: &session.UID},
 		})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("delete BGPSession %s of a node that is gone: %w", session.Name, err))
