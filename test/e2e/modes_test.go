@@ -5,14 +5,7 @@
 package e2e
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
-	"maps"
-	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
 	"github.com/waymark-net/waymark/test/lab/topology"
@@ -81,61 +74,10 @@ func deploy(t *testing.T, lab *cluster.Lab) {
 	}
 }
 
-// switchMode applies the manifest of another mode and waits until every node's
-// agent has the configuration in force and all is well.
+// switchMode changes the mode of the lab and waits until all is well in it.
 func switchMode(t *testing.T, lab *cluster.Lab, v variant) {
 	t.Helper()
-	settings := maps.Clone(lab.Description.Settings)
-	maps.Copy(settings, v.settings)
-	manifest := filepath.Join(lab.Source, "manifests", "waymark-"+strings.ToLower(v.mode)+".yaml")
-	if err := lab.Apply(t.Context(), manifest, settings); err != nil {
+	if err := workload.SwitchMode(t.Context(), lab, v.mode, v.settings); err != nil {
 		t.Fatal(err)
 	}
-	version := configVersion(t, lab)
-	eventually(t, time.Minute, func(ctx context.Context) error {
-		return inForce(ctx, lab, version)
-	})
-}
-
-func configVersion(t *testing.T, lab *cluster.Lab) string {
-	t.Helper()
-	out, err := lab.Kubectl(t.Context(), "-n", "kube-system", "get", "configmap", "waymark-config", "-o", "jsonpath={.metadata.resourceVersion}")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// inForce complains about nodes whose agent has not the version of the
-// configuration, or is not ready.
-func inForce(ctx context.Context, lab *cluster.Lab, version string) error {
-	out, err := lab.Kubectl(ctx, "get", "nodes", "-o", "json")
-	if err != nil {
-		return err
-	}
-	var list struct {
-		Items []struct {
-			Metadata struct {
-				Name        string
-				Annotations map[string]string
-			}
-			Status struct {
-				Conditions []struct{ Type, Status, Message string }
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(out), &list); err != nil {
-		return err
-	}
-	for _, n := range list.Items {
-		if got := n.Metadata.Annotations["waymark.io/configuration"]; got != version {
-			return fmt.Errorf("node %s has version %q of the configuration in force, want %s", n.Metadata.Name, got, version)
-		}
-		for _, c := range n.Status.Conditions {
-			if c.Type == "WaymarkNetworkReady" && c.Status != "True" {
-				return fmt.Errorf("node %s: %s", n.Metadata.Name, c.Message)
-			}
-		}
-	}
-	return nil
 }

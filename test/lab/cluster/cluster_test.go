@@ -73,6 +73,8 @@ func TestValidate(t *testing.T) {
 		{"unknown mode", func(d *Description) { d.Mode = "bridge" }, "encap, noEncap, hybrid"},
 		{"network", func(d *Description) { d.Network.Racks = 0 }, "racks"},
 		{"sandbox", func(d *Description) { d.SandboxImage = "" }, "sandbox"},
+		{"bare", func(d *Description) { d.Bare = true }, ""},
+		{"bare with the product", func(d *Description) { d.Bare, d.Mode = true, "encap" }, "without Kubernetes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := Default("test")

@@ -21,6 +21,9 @@ type Description struct {
 	// Network is the topology with families, addresses and routers.
 	Network topology.Spec `json:"network"`
 
+	// Bare leaves out Kubernetes: a lab of hosts, links and routers only.
+	Bare bool `json:"bare,omitempty"`
+
 	// Mode is the traffic mode of the product: its manifest
 	// manifests/waymark-MODE.yaml is installed. Empty: no product.
 	Mode string `json:"mode,omitempty"`
@@ -70,6 +73,9 @@ func (d Description) Validate() error {
 	}
 	if !known {
 		errs = append(errs, fmt.Errorf("mode %q: want one of %s", d.Mode, strings.Join(modes, ", ")))
+	}
+	if d.Bare && d.hasProduct() {
+		errs = append(errs, errors.New("a lab without Kubernetes cannot have the product"))
 	}
 	if d.SandboxImage == "" {
 		errs = append(errs, errors.New("no sandbox image"))

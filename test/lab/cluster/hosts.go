@@ -48,6 +48,8 @@ func (l *Lab) startHost(ctx context.Context, h topology.Host) error {
 			return err
 		}
 		spec.PrivateRoot, spec.Files = true, append(files, l.nameFiles(h)...)
+	case h.Role == topology.RoleNode && l.Description.Bare:
+		spec.PrivateRoot, spec.PrivateCgroup, spec.Files = true, true, l.nameFiles(h)
 	case h.Role == topology.RoleNode:
 		files, err := l.nodeFiles(h)
 		if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/waymark-net/waymark/test/lab/topology"
 )
 
-// Up starts a lab and returns when its nodes are registered and, if it has the
-// product, ready. Whatever is left of an earlier lab of that name is removed
+// Up starts a lab and returns when its nodes, unless it is bare, are registered
+// and, if it has the product, ready. Whatever is left of an earlier lab of that name is removed
 // first. After a failure everything stays as it is, to be looked at; Down or
 // another Up removes it.
 func Up(ctx context.Context, d Description) (*Lab, error) {
@@ -47,26 +47,10 @@ func Up(ctx context.Context, d Description) (*Lab, error) {
 }
 
 func (l *Lab) up(ctx context.Context) error {
-	steps := []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"checking the machine", checkMachine},
-		{"removing what is left of an earlier lab", func(ctx context.Context) error { return remove(ctx, l.paths) }},
-		{"providing the Kubernetes programs", l.provideBinaries},
-		{"providing the images", l.provideImages},
-		{"making certificates", l.makeCredentials},
-		{"starting hosts", l.startHosts},
-		{"connecting hosts", l.connectHosts},
-		{"starting the control plane", l.startControlPlane},
-		{"starting routers", l.startRouters},
-		{"starting nodes", l.startNodes},
-		{"waiting for sessions between routers", l.waitRouters},
-		{"waiting for nodes to register", func(ctx context.Context) error {
-			return l.waitRegistered(ctx, l.Topology.WithRole(topology.RoleNode))
-		}},
-	}
-	for _, s := range steps {
+	for _, s := range l.steps() {
+		if s.kubernetes && l.Description.Bare {
+			continue
+		}
 		if err := l.progress.step(s.name, func() error { return s.run(ctx) }); err != nil {
 			return err
 		}
@@ -75,6 +59,41 @@ func (l *Lab) up(ctx context.Context) error {
 		return nil
 	}
 	return l.install(ctx)
+}
+
+// step is a part of starting a lab.
+type step struct {
+	name string
+	run  func(context.Context) error
+	// kubernetes marks what a bare lab has not.
+	kubernetes bool
+}
+
+func (l *Lab) steps() []step {
+	return []step{
+		{"checking the machine", checkMachine, false},
+		{"removing what is left of an earlier lab", l.clear, false},
+		{"providing the Kubernetes programs", l.provideBinaries, true},
+		{"providing the images", l.provideImages, true},
+		{"making certificates", l.makeCredentials, true},
+		{"starting hosts", l.startHosts, false},
+		{"connecting hosts", l.connectHosts, false},
+		{"starting the control plane", l.startControlPlane, true},
+		{"starting routers", l.startRouters, false},
+		{"starting nodes", l.startNodes, true},
+		{"waiting for sessions between routers", l.waitRouters, false},
+		{"waiting for nodes to register", func(ctx context.Context) error {
+			return l.waitRegistered(ctx, l.Topology.WithRole(topology.RoleNode))
+		}, true},
+	}
+}
+
+// clear removes what there is of the lab and records the new one.
+func (l *Lab) clear(ctx context.Context) error {
+	if err := remove(ctx, l.paths); err != nil {
+		return err
+	}
+	return l.save()
 }
 
 // tools are the programs that a lab runs, with the Debian packages that have them.

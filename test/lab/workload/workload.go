@@ -34,13 +34,16 @@ func Deploy(ctx context.Context, lab *cluster.Lab) error {
 	if err := lab.ApplyObjects(ctx, daemonSets()); err != nil {
 		return err
 	}
-	program, err := image.BuildProbe(ctx, image.Options{Source: lab.Source})
-	if err != nil {
+	var names []string
+	for _, h := range append(lab.Topology.WithRole(topology.RoleNode), lab.Topology.WithRole(topology.RoleClient)...) {
+		names = append(names, h.Name)
+	}
+	if err := InstallProbe(ctx, lab, names...); err != nil {
 		return err
 	}
-	for _, h := range append(lab.Topology.WithRole(topology.RoleNode), lab.Topology.WithRole(topology.RoleClient)...) {
-		if err := serveOn(ctx, lab, h.Name, program); err != nil {
-			return fmt.Errorf("probe on %s: %w", h.Name, err)
+	for _, name := range names {
+		if err := serveOn(ctx, lab, name); err != nil {
+			return fmt.Errorf("probe on %s: %w", name, err)
 		}
 	}
 	for _, s := range sets {
@@ -76,25 +79,52 @@ spec:
 	return b.String()
 }
 
-// serveOn copies the probe to a host and starts its servers there.
-func serveOn(ctx context.Context, lab *cluster.Lab, name, program string) error {
-	h, err := lab.Host(name)
+// InstallProbe copies the probe to hosts where it does not run.
+func InstallProbe(ctx context.Context, lab *cluster.Lab, names ...string) error {
+	program, err := image.BuildProbe(ctx, image.Options{Source: lab.Source})
 	if err != nil {
 		return err
 	}
-	running, err := h.Processes(ctx)
-	if err != nil {
-		return err
+	for _, name := range names {
+		h, err := lab.Host(name)
+		if err != nil {
+			return err
+		}
+		runs, err := serves(ctx, h)
+		if err == nil && !runs {
+			err = InstallProgram(ctx, h, program, ProbePath)
+		}
+		if err != nil {
+			return fmt.Errorf("probe on %s: %w", name, err)
+		}
 	}
-	if slices.ContainsFunc(running, func(p host.ProcessStatus) bool { return p.Name == "probe" }) {
-		return nil
-	}
+	return nil
+}
+
+// InstallProgram copies a program of the machine to a host.
+func InstallProgram(ctx context.Context, h *host.Host, program, path string) error {
 	file, err := os.Open(program)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if _, err := h.Output(ctx, file, "install", "-m", "755", "/dev/stdin", ProbePath); err != nil {
+	_, err = h.Output(ctx, file, "install", "-D", "-m", "755", "/dev/stdin", path)
+	return err
+}
+
+// serves tells whether the servers of the probe run on a host.
+func serves(ctx context.Context, h *host.Host) (bool, error) {
+	running, err := h.Processes(ctx)
+	return slices.ContainsFunc(running, func(p host.ProcessStatus) bool { return p.Name == "probe" }), err
+}
+
+// serveOn starts the servers of the probe on a host.
+func serveOn(ctx context.Context, lab *cluster.Lab, name string) error {
+	h, err := lab.Host(name)
+	if err != nil {
+		return err
+	}
+	if runs, err := serves(ctx, h); err != nil || runs {
 		return err
 	}
 	return h.StartProcess(ctx, host.Process{
