@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	apiDeadline      = 2 * time.Minute
-	registerDeadline = 2 * time.Minute
+	apiDeadline      = 3 * time.Minute
+	registerDeadline = 3 * time.Minute
 	sessionDeadline  = time.Minute
 )
 

@@ -180,7 +180,11 @@ func addKernelFolders(root string) error {
 		{"shm", "dev/shm", "tmpfs", "mode=1777"},
 	}
 	for _, m := range mounts {
-		if err := unix.Mount(m.source, filepath.Join(root, m.target), m.kind, 0, m.options); err != nil {
+		target := filepath.Join(root, m.target)
+		if _, err := os.Stat(target); m.target == "dev/shm" && errors.Is(err, fs.ErrNotExist) {
+			continue // a machine without, which need not get one
+		}
+		if err := unix.Mount(m.source, target, m.kind, 0, m.options); err != nil {
 			return fmt.Errorf("mount /%s: %w", m.target, err)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 const (
 	restartDelay = time.Second
 	// startDeadline bounds the wait for the socket of a program.
-	startDeadline = 60 * time.Second
+	startDeadline = 2 * time.Minute
 	// stopGrace is what a program has between SIGTERM and SIGKILL.
 	stopGrace = 10 * time.Second
 )
