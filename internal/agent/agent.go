@@ -91,6 +91,7 @@ type Agent struct {
 	conf            *config.Config
 	confText        []byte
 	confVersion     string
+	refused         string // what was wrong with the document when it was last spoken of
 	carriedOut      string
 	ports           map[string]vsdb.PortStatus
 	firewall        *hostfw.Firewall

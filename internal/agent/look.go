@@ -45,7 +45,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		return s, fmt.Errorf("node %s is not registered yet", a.p.NodeName)
 	}
 	s.notes = append(s.notes, s.node.Problems...)
-	conf, err := a.configuration(ctx, snapshot.Document)
+	conf, err := a.configuration(ctx, snapshot)
 	s.document = err
 	if conf == nil {
 		return s, err
@@ -124,15 +124,17 @@ func (a *Agent) configFile() string { return filepath.Join(a.p.StateDir, config.
 // valid, else the last valid one, which outlives the agent in a file. The error
 // says what is wrong with the document. Both are set when an older
 // configuration stays in force.
-func (a *Agent) configuration(ctx context.Context, d kube.Document) (*config.Config, error) {
+func (a *Agent) configuration(ctx context.Context, s *kube.Snapshot) (*config.Config, error) {
+	d := s.Document
 	if !d.Found {
-		return a.lastConfig(fmt.Errorf("ConfigMap %s/%s with key %s does not exist",
+		return a.lastConfig(ctx, fmt.Errorf("ConfigMap %s/%s with key %s does not exist",
 			config.Namespace, config.ConfigMapName, config.ConfigMapKey))
 	}
-	conf, err := config.Load(d.Text)
+	conf, err := config.Load(d.Text, s.Families()...)
 	if err != nil {
-		return a.lastConfig(err)
+		return a.lastConfig(ctx, err)
 	}
+	a.refused = ""
 	if a.conf == nil || string(a.confText) != string(d.Text) {
 		klog.FromContext(ctx).Info("Configuration in force", "mode", conf.Mode, "version", d.Version)
 		a.conf, a.confText = conf, d.Text
@@ -144,7 +146,11 @@ func (a *Agent) configuration(ctx context.Context, d kube.Document) (*config.Con
 	return a.conf, nil
 }
 
-func (a *Agent) lastConfig(bad error) (*config.Config, error) {
+func (a *Agent) lastConfig(ctx context.Context, bad error) (*config.Config, error) {
+	if a.refused != bad.Error() {
+		a.refused = bad.Error()
+		klog.FromContext(ctx).Error(bad, "Configuration refused, the last valid one stays in force")
+	}
 	if a.conf != nil {
 		return a.conf, bad
 	}
