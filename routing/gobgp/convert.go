@@ -18,9 +18,9 @@ import (
 
 const (
 	// prefixLimit is the number of received routes of a family above which
-	// the session is ended to bound the agent's memory. GoBGP's own limit is
-	// not used: it counts all routes again at each UPDATE.
-	prefixLimit = 250_000
+	// the session is ended to bound the agent's memory, at about 2 kB a route.
+	// GoBGP's own limit is not used: it counts all routes again at each UPDATE.
+	prefixLimit = 150_000
 	// prefixLimitRest is how long such a session rests.
 	prefixLimitRest = 5 * time.Minute
 	// deferralTime bounds the wait of a restarting speaker for the End-of-RIB
