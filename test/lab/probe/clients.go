@@ -71,6 +71,7 @@ func runPing(ctx context.Context, args []string) error {
 		}
 		own := params
 		own.Address = address
+		own.Answered = func() { began("ping %s is answered", address) }
 		group.Go(func() { reports[i], errs[i] = ping.Run(ctx, own) })
 	}
 	group.Wait()
@@ -95,6 +96,7 @@ func runStream(ctx context.Context, args []string) error {
 		return err
 	}
 	params.Address = address
+	params.Connected = func() { began("stream with %s runs", address) }
 	ctx, cancel := when.context(ctx)
 	defer cancel()
 	return report(stream.Run(ctx, params))

@@ -83,6 +83,10 @@ func (s *span) context(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, cancel
 }
 
+// began says on standard error that the first packets have come back, so that
+// whoever wants to disturb them need not guess when.
+func began(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
 // report prints a result.
 func report(value any) error {
 	return json.NewEncoder(os.Stdout).Encode(value)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -171,21 +172,34 @@ func Pods(ctx context.Context, lab *cluster.Lab, namespace, selector string) ([]
 	return pods, nil
 }
 
-// ExecPod runs a command in a Pod.
+// ExecPod runs a command in a Pod and returns its standard output.
 func ExecPod(ctx context.Context, lab *cluster.Lab, pod Pod, stdin []byte, argv ...string) ([]byte, error) {
-	cp, err := lab.Host(topology.ControlPlane)
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"-n", pod.Namespace, "exec", "-i", pod.Name, "--"}
-	cmd := lab.KubectlCmd(append(args, argv...)...)
-	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cp.Run(ctx, cmd); err != nil {
-		return stdout.Bytes(), fmt.Errorf("in Pod %s: %w: %s", pod.Name, err, strings.TrimSpace(stderr.String()))
+	err := RunInPod(ctx, lab, pod, Streams{Stdin: bytes.NewReader(stdin), Stdout: &stdout, Stderr: &stderr}, argv...)
+	if err != nil {
+		return stdout.Bytes(), fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.Bytes(), nil
+}
+
+// Streams are those of a command in a Pod.
+type Streams struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// RunInPod runs a command in a Pod until it ends.
+func RunInPod(ctx context.Context, lab *cluster.Lab, pod Pod, streams Streams, argv ...string) error {
+	cp, err := lab.Host(topology.ControlPlane)
+	if err != nil {
+		return err
+	}
+	cmd := lab.KubectlCmd(append([]string{"-n", pod.Namespace, "exec", "-i", pod.Name, "--"}, argv...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = streams.Stdin, streams.Stdout, streams.Stderr
+	if err := cp.Run(ctx, cmd); err != nil {
+		return fmt.Errorf("in Pod %s: %w", pod.Name, err)
+	}
+	return nil
 }
 
 // Endpoints are the ends of the matrix: all Pods, nodes and the client.

@@ -22,6 +22,8 @@ type Params struct {
 	// Wait is how long replies are awaited after the last request.
 	Wait         time.Duration
 	DontFragment bool
+	// Answered, if set, is called once, when the first reply is there.
+	Answered func()
 }
 
 // Report is what came of it. Times are milliseconds.
@@ -62,7 +64,7 @@ func Run(ctx context.Context, params Params) (Report, error) {
 	defer socket.Close()
 	r := newRecorder()
 	var reader sync.WaitGroup
-	reader.Go(func() { readReplies(socket, r) })
+	reader.Go(func() { readReplies(socket, r, params.Answered) })
 	defer reader.Wait()
 	defer socket.Close()
 	send(ctx, socket, params, r)
@@ -91,7 +93,7 @@ func send(ctx context.Context, socket *icmpecho.Socket, params Params, r *record
 }
 
 // readReplies records replies until the socket is closed.
-func readReplies(socket *icmpecho.Socket, r *recorder) {
+func readReplies(socket *icmpecho.Socket, r *recorder, answered func()) {
 	for {
 		reply, err := socket.Read(time.Time{})
 		if errors.Is(err, net.ErrClosed) {
@@ -102,5 +104,9 @@ func readReplies(socket *icmpecho.Socket, r *recorder) {
 			continue
 		}
 		r.received(reply.Seq, reply.At)
+		if answered != nil {
+			answered()
+			answered = nil
+		}
 	}
 }

@@ -25,6 +25,8 @@ type Params struct {
 	// Silence ends the run as broken when nothing came for so long.
 	Silence time.Duration
 	Connect time.Duration // how long to wait for the connection
+	// Connected, if set, is called once, when the first data has come back.
+	Connected func()
 }
 
 // Side is what one side saw. Times are milliseconds.
@@ -58,6 +60,7 @@ type peer struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	pace   pace
+	begun  func()     // called when the first data is there; may be nil
 	mu     sync.Mutex // guards side: the writer counts in it as well
 	side   Side
 }
@@ -81,7 +84,7 @@ func run(ctx context.Context, params Params) (Report, error) {
 		return Report{}, err
 	}
 	defer conn.Close()
-	p := &peer{conn: conn, reader: bufio.NewReader(conn), pace: pace{
+	p := &peer{conn: conn, reader: bufio.NewReader(conn), begun: params.Connected, pace: pace{
 		Interval: params.Interval, Size: params.Size, Stall: params.Stall, Silence: params.Silence,
 	}}
 	begin, err := json.Marshal(p.pace)
@@ -213,6 +216,9 @@ func (p *peer) read() ([]byte, error) {
 		}
 		if err := verify(r, due); err != nil {
 			return nil, err
+		}
+		if due == 0 && p.begun != nil {
+			p.begun()
 		}
 	}
 }

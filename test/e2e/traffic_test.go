@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/probe/ping"
+	"github.com/waymark-net/waymark/test/lab/probe/stream"
+	"github.com/waymark-net/waymark/test/lab/workload"
+	"github.com/waymark-net/waymark/test/report"
+)
+
+const (
+	// streamPort is where Pods answer probe stream.
+	streamPort = 7100
+	// longest is when traffic ends that nobody has ended.
+	longest = 10 * time.Minute
+)
+
+// traffic is a ping every millisecond and a TCP stream in both families from
+// one Pod to another, while something is done to the lab.
+type traffic struct {
+	stdin, stop *os.File // the end of stdin, by closing stop, ends the probes
+	ping        *probeRun
+	streams     []*probeRun
+}
+
+// probeRun is one probe that runs in a Pod.
+type probeRun struct {
+	family string
+	done   chan error
+	stdout bytes.Buffer
+	stderr lines
+}
+
+// startTraffic returns once packets have come back in both families.
+func startTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *traffic {
+	t.Helper()
+	tr := &traffic{}
+	var err error
+	if tr.stdin, tr.stop, err = os.Pipe(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = tr.stop.Close()
+		_ = tr.stdin.Close()
+	})
+	ends := []string{"-stdin", "-duration", longest.String()}
+	pings := append([]string{"/probe", "ping", "-interval", "1ms"}, ends...)
+	for _, a := range to.Addresses {
+		pings = append(pings, a.String())
+		argv := append(append([]string{"/probe", "stream"}, ends...), netip.AddrPortFrom(a, streamPort).String())
+		tr.streams = append(tr.streams, tr.start(t, lab, from, familyName(a), argv))
+	}
+	tr.ping = tr.start(t, lab, from, "", pings)
+	eventually(t, 20*time.Second, func(context.Context) error {
+		if got := len(tr.ping.stderr.with("is answered")); got < len(to.Addresses) {
+			return fmt.Errorf("%d of %d addresses answer pings: %s", got, len(to.Addresses), &tr.ping.stderr)
+		}
+		for _, s := range tr.streams {
+			if len(s.stderr.with("runs")) == 0 {
+				return fmt.Errorf("the %s stream does not run: %s", s.family, &s.stderr)
+			}
+		}
+		return nil
+	})
+	return tr
+}
+
+func (tr *traffic) start(t *testing.T, lab *cluster.Lab, pod workload.Pod, family string, argv []string) *probeRun {
+	run := &probeRun{family: family, done: make(chan error, 1)}
+	go func() {
+		streams := workload.Streams{Stdin: tr.stdin, Stdout: &run.stdout, Stderr: &run.stderr}
+		run.done <- workload.RunInPod(t.Context(), lab, pod, streams, argv...)
+	}()
+	return run
+}
+
+// end ends the probes, records what they saw and fails the test for lost
+// packets and broken connections. An outage as long as allowed is no failure.
+func (tr *traffic) end(t *testing.T, allowed time.Duration) {
+	t.Helper()
+	if err := tr.stop.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var pings []ping.Report
+	tr.ping.result(t, &pings)
+	for _, p := range pings {
+		note := fmt.Sprintf("%d of %d lost, longest outage %.0f ms, longest pause of the sender %.0f ms, RTT at most %.1f ms, %d not sent %s",
+			p.Lost, p.Sent, p.MaxOutage, p.MaxPause, p.MaxRTT, p.SendErrors, p.LastError)
+		name := familyName(p.Address) + " ping every millisecond"
+		t.Logf("%s: %s", name, note)
+		if allowed > 0 {
+			record(t, report.Measure("longest outage of "+name, p.MaxOutage, "ms"))
+		}
+		held := p.Lost == 0 || p.MaxOutage <= float64(allowed.Milliseconds())
+		record(t, report.Check(name, held && p.Received > 0, note))
+	}
+	for _, run := range tr.streams {
+		var s stream.Report
+		run.result(t, &s)
+		note := fmt.Sprintf("%.0f s, %d and %d records, longest gap %.0f and %.0f ms %s",
+			s.Seconds, s.Client.Records, s.Server.Records, s.Client.MaxGap, s.Server.MaxGap, s.Error)
+		name := run.family + " TCP stream"
+		t.Logf("%s: %s", name, note)
+		record(t, report.Check(name, !s.Broken, note))
+	}
+}
+
+// result reads what a probe printed at its end.
+func (r *probeRun) result(t *testing.T, into any) {
+	t.Helper()
+	if err := <-r.done; err != nil {
+		t.Fatalf("%v: %s", err, &r.stderr)
+	}
+	if err := json.Unmarshal(r.stdout.Bytes(), into); err != nil {
+		t.Fatalf("probe said %q: %v", r.stdout.String(), err)
+	}
+}
