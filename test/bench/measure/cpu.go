@@ -19,8 +19,8 @@ const tick = time.Second / 100
 // Process is one that CPU time can belong to.
 type Process struct {
 	PID  int
-	Name string // as the kernel has it, at most 15 bytes
-	Args []string
+	Name string   // as the kernel has it, at most 15 bytes
+	Args []string // the first is empty when there are none
 }
 
 // CPU measures the CPU time that the machine spends on chosen programs and in
@@ -76,10 +76,7 @@ func (c CPU) read() (time.Duration, error) {
 		if s.kernel(pid) {
 			continue
 		}
-		line, err := os.ReadFile(filepath.Join(c.Proc, entry.Name(), "cmdline"))
-		if err != nil {
-			line = nil
-		}
+		line, _ := os.ReadFile(filepath.Join(c.Proc, entry.Name(), "cmdline")) // empty when it ends just now
 		p := Process{PID: pid, Name: s.name}
 		for arg := range bytes.SplitSeq(bytes.TrimSuffix(line, []byte{0}), []byte{0}) {
 			p.Args = append(p.Args, string(arg))

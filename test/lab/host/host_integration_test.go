@@ -99,7 +99,7 @@ func TestPrivateHost(t *testing.T) {
 		{"file", "cat /etc/waymark-test/file", "hello\n"},
 		{"hostname", "hostname", "h1\n"},
 		{"sysctl", "cat /proc/sys/net/ipv4/ip_forward", "1\n"},
-		{"pid namespace", "cat /proc/1/cmdline | tr '\\0' ' ' | cut -d' ' -f1", initName + "\n"},
+		{"pid namespace", "cat /proc/1/cmdline | tr '\\0' ' ' | cut -d' ' -f1", InitName + "\n"},
 		{"only lo", "ls /sys/class/net", "lo\n"},
 		{"cgroup root", "cut -d: -f3 /proc/1/cgroup | grep -vE '^/(init)?$' || echo own", "own\n"},
 		{"run is own", "ls /run", "lock\nnetns\nwaymark-lab-sysctl\n"},

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// initName is the name (argv[0]) of the init; lab and host follow it, so
+	// InitName is the name (argv[0]) of the init; lab and host follow it, so
 	// that Cleanup recognises the hosts of a lab in the process table.
-	initName = "waymark-lab-host"
+	InitName = "waymark-lab-host"
 	stageEnv = "WAYMARK_LAB_STAGE"
 	// readyFD is a pipe on which the init reports "ok" or what went wrong.
 	readyFD = 3
@@ -31,7 +31,7 @@ const (
 // Main turns the calling program into the init of a host if it was started as
 // one, and then never returns. It must be called before anything else.
 func Main() {
-	if len(os.Args) != 4 || os.Args[0] != initName {
+	if len(os.Args) != 4 || os.Args[0] != InitName {
 		return
 	}
 	report := os.NewFile(readyFD, "ready")

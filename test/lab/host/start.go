@@ -57,7 +57,7 @@ func start(ctx context.Context, spec Spec) error {
 
 	cmd := exec.Cmd{
 		Path:       "/proc/self/exe",
-		Args:       []string{initName, spec.Lab, spec.Name, specPath},
+		Args:       []string{InitName, spec.Lab, spec.Name, specPath},
 		Env:        []string{"PATH=" + os.Getenv("PATH"), "TERM=" + os.Getenv("TERM"), "GOMAXPROCS=2"},
 		Dir:        "/",
 		Stdout:     log,
@@ -142,7 +142,7 @@ func initPIDs(lab, host string) ([]int, error) {
 		// A process that is just going away has no command line.
 		line, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
 		args := strings.Split(string(line), "\x00")
-		if len(args) > 3 && args[0] == initName && args[1] == lab && (host == "" || args[2] == host) {
+		if len(args) > 3 && args[0] == InitName && args[1] == lab && (host == "" || args[2] == host) {
 			pids = append(pids, pid)
 		}
 	}
