@@ -138,9 +138,9 @@ func (s *supervisor) waitSocket(entry *supervised) error {
 		}
 		select {
 		case <-entry.ended:
-			return fmt.Errorf("start %s: it ended at once (%s), log %s", entry.Name, s.exitOf(entry), entry.Log)
+			return fmt.Errorf("start %s: it ended at once (%s)", entry.Name, s.exitOf(entry))
 		case <-ctx.Done():
-			return fmt.Errorf("start %s: no answer at %s within %s, log %s", entry.Name, entry.Socket, startDeadline, entry.Log)
+			return fmt.Errorf("start %s: no answer at %s within %s", entry.Name, entry.Socket, startDeadline)
 		case <-ticker.C:
 		}
 	}
