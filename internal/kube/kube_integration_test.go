@@ -7,6 +7,7 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -43,6 +44,7 @@ func TestAgent(t *testing.T) {
 		f := follow(t, kube.WatcherParams{Clients: agent, NodeName: "n1"})
 		t.Run("snapshot", func(t *testing.T) { testSnapshot(t, f) })
 		t.Run("peer with Secret", func(t *testing.T) { testPeerSecret(t, cluster, f) })
+		t.Run("Secret not permitted", func(t *testing.T) { testSecretForbidden(t, cluster) })
 		t.Run("ConfigMap", func(t *testing.T) { testConfigMap(t, cluster, f) })
 		t.Run("node condition", func(t *testing.T) { testNodeCondition(t, admin, agent) })
 		t.Run("sessions", func(t *testing.T) { testSessions(t, cluster, f, agent) })
@@ -201,6 +203,29 @@ func testPeerSecret(t *testing.T, cluster *kubetest.Cluster, f *follower) {
 		}
 		return nil
 	})
+}
+
+// testSecretForbidden watches as somebody who may read everything else.
+func testSecretForbidden(t *testing.T, cluster *kubetest.Cluster) {
+	applyText(t, cluster, peerObject)
+	f := follow(t, kube.WatcherParams{
+		Clients:  clients(t, cluster, "system:serviceaccount:kube-system:waymark-controller", ""),
+		NodeName: "n1",
+	})
+	f.until(t, func(s *kube.Snapshot) error {
+		peers, problems := s.Peers(s.Node("n1"), config.Default().BGP)
+		if len(peers) != 1 || len(problems) != 1 {
+			return fmt.Errorf("peers %v, problems %v; want one of each", peers, problems)
+		}
+		p := problems[0]
+		if p.Peer != "tor" || p.Reason != kube.ReasonSecretMissing || !strings.Contains(p.Message, "Secret kube-system/tor cannot be read") || !strings.Contains(p.Message, "forbidden") {
+			return fmt.Errorf("problem %+v", p)
+		}
+		return nil
+	})
+	if out, err := cluster.Kubectl(t, "", "delete", "bgppeer", "tor"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 }
 
 func testConfigMap(t *testing.T, cluster *kubetest.Cluster, f *follower) {
