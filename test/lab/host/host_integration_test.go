@@ -250,3 +250,30 @@ func TestKillAndStartAgain(t *testing.T) {
 		t.Errorf("after restart: %q, %v", out, err)
 	}
 }
+
+// What a kubelet does: cgroups below the host's own, with memory limits, and
+// processes in them, on both versions of cgroups.
+const useCgroups = `set -e
+cd /sys/fs/cgroup
+if [ -e cgroup.controllers ]; then
+	mkdir -p kubepods/pod
+	echo +memory +pids > kubepods/cgroup.subtree_control
+	echo 64M > kubepods/pod/memory.max
+	sleep 100 & echo $! > kubepods/pod/cgroup.procs
+else
+	mkdir -p memory/kubepods/pod cpuset/kubepods
+	echo 64M > memory/kubepods/pod/memory.limit_in_bytes
+	sleep 100 & echo $! > memory/kubepods/pod/cgroup.procs
+fi
+grep -o /kubepods/pod /proc/$!/cgroup
+`
+
+func TestCgroupsInHost(t *testing.T) {
+	t.Parallel()
+	spec := testSpec(t)
+	spec.PrivateRoot, spec.PrivateCgroup = true, true
+	h := start1(t, spec)
+	if out, err := h.Output(t.Context(), nil, "sh", "-c", useCgroups); err != nil || out != "/kubepods/pod\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
