@@ -123,7 +123,7 @@ func TestCNI(t *testing.T) {
 func installLoad(t *testing.T, lab *cluster.Lab, h *host.Host) {
 	t.Helper()
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-o", dir+"/", "./test/bench/cniload",
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+"/", "./test/bench/cniload",
 		"github.com/containernetworking/plugins/plugins/main/bridge",
 		"github.com/containernetworking/plugins/plugins/ipam/host-local")
 	build.Dir, build.Env = lab.Source, append(os.Environ(), "CGO_ENABLED=0")
