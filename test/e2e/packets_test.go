@@ -132,22 +132,24 @@ func checkSeenAs(t *testing.T, lab *cluster.Lab, asNode bool) {
 	ends := endpoints(t, lab)
 	for _, from := range []string{"a@n1", "a@n3"} {
 		pod := ends[from]
+		var targets []probe.Target
+		var wants []netip.Addr
 		for _, to := range []string{topology.Client, "b@n1", "b@n2", "n2"} {
-			var targets []probe.Target
 			for _, a := range ends[to].Addresses {
-				targets = append(targets,
-					probe.Target{Name: "tcp", Protocol: probe.TCP, Address: a, Port: echoPort},
-					probe.Target{Name: "udp", Protocol: probe.UDP, Address: a, Port: echoPort})
-			}
-			for i, r := range ask(t, pod, targets...) {
-				want := sameFamily(pod, targets[i].Address)
+				want := sameFamily(pod, a)
 				if to == topology.Client && asNode {
-					want = sameFamily(ends[pod.Node], targets[i].Address)
+					want = sameFamily(ends[pod.Node], a)
 				}
-				if !r.OK || r.Client.Addr() != want {
-					t.Errorf("%s to %s by %s %s: seen as %s, want %s; %s %s",
-						from, to, familyName(want), r.Name, r.Client.Addr(), want, r.Reason, r.Error)
+				for _, protocol := range []string{probe.TCP, probe.UDP} {
+					targets = append(targets, probe.Target{Name: to, Protocol: protocol, Address: a, Port: echoPort})
+					wants = append(wants, want)
 				}
+			}
+		}
+		for i, r := range ask(t, pod, targets...) {
+			if seen := r.Client.Addr(); !r.OK || seen != wants[i] {
+				t.Errorf("%s to %s by %s %s: seen as %s, want %s; %s %s", from, r.Name,
+					familyName(wants[i]), targets[i].Protocol, seen, wants[i], r.Reason, r.Error)
 			}
 		}
 	}
@@ -163,60 +165,59 @@ func echoHeaders(a netip.Addr) int {
 
 // checkMTU checks that the Pods of all nodes have exactly this MTU, that packets
 // as large reach every kind of end in one piece, and larger data in several.
+// Interfaces are changed in place, after the rest of the configuration.
 func checkMTU(t *testing.T, lab *cluster.Lab, mtu int) {
 	t.Helper()
 	ends := endpoints(t, lab)
-	for _, node := range nodeNames(lab) {
-		// Interfaces are changed in place, after the rest of the configuration.
-		eventually(t, 15*time.Second, func(ctx context.Context) error {
-			return exactMTU(ctx, lab, "a@"+node, "b@"+node, mtu)
-		})
-	}
-	for _, from := range []string{"a@n1", "a@n3"} {
-		for _, to := range []string{"b@n2", "b@n3", topology.Client} {
-			if err := exactMTU(t.Context(), lab, from, to, mtu); err != nil {
-				t.Error(err)
-			}
-			var targets []probe.Target
+	for from, others := range map[string][]string{
+		"a@n1": {"b@n1", "b@n2", "b@n3", topology.Client},
+		"a@n2": {"b@n3"},
+		"a@n3": {"b@n3", "b@n1", topology.Client},
+	} {
+		var targets []probe.Target
+		for _, to := range others {
 			for _, a := range ends[to].Addresses {
-				targets = append(targets,
-					probe.Target{Protocol: probe.ICMP, Address: a, Size: 2*mtu + 1},
-					probe.Target{Protocol: probe.UDP, Address: a, Port: echoPort, Size: 2*mtu + 1},
-					probe.Target{Protocol: probe.TCP, Address: a, Port: echoPort, Size: 1 << 20, Millis: 10000})
+				targets = append(targets, mtuTargets(to, a, mtu)...)
 			}
-			for i, r := range ask(t, ends[from], targets...) {
-				if !r.OK {
-					t.Errorf("%s to %s at MTU %d: %d bytes by %s %s: %s %s", from, to, mtu,
-						targets[i].Size, familyName(targets[i].Address), targets[i].Protocol, r.Reason, r.Error)
-				}
+		}
+		err := until(t.Context(), 20*time.Second, func(ctx context.Context) error {
+			results, err := exchange(ctx, ends[from], targets...)
+			if err != nil {
+				return err
 			}
+			return judgeSizes(targets, results, mtu)
+		})
+		if err != nil {
+			t.Errorf("from %s at MTU %d: %v", from, mtu, err)
 		}
 	}
 }
 
-// exactMTU complains unless a packet of that size goes in one piece, and one
-// that is a byte larger does not leave the sender.
-func exactMTU(ctx context.Context, lab *cluster.Lab, from, to string, mtu int) error {
-	ends, err := endpointsByName(ctx, lab)
-	if err != nil {
-		return err
+// mtuTargets are a packet that fits exactly, one that is a byte larger, and
+// more than fits.
+func mtuTargets(to string, a netip.Addr, mtu int) []probe.Target {
+	size := mtu - echoHeaders(a)
+	return []probe.Target{
+		{Name: to, Protocol: probe.ICMP, Address: a, Size: size, DontFragment: true},
+		{Name: to, Protocol: probe.ICMP, Address: a, Size: size + 1, DontFragment: true},
+		{Name: to, Protocol: probe.ICMP, Address: a, Size: 2*mtu + 1},
+		{Name: to, Protocol: probe.UDP, Address: a, Port: echoPort, Size: 2*mtu + 1},
+		{Name: to, Protocol: probe.TCP, Address: a, Port: echoPort, Size: 1 << 20, Millis: 10000},
 	}
-	var targets []probe.Target
-	for _, a := range ends[to].Addresses {
-		size := mtu - echoHeaders(a)
-		targets = append(targets,
-			probe.Target{Protocol: probe.ICMP, Address: a, Size: size, DontFragment: true},
-			probe.Target{Protocol: probe.ICMP, Address: a, Size: size + 1, DontFragment: true})
-	}
-	results, err := exchange(ctx, ends[from], targets...)
-	if err != nil {
-		return err
-	}
+}
+
+// judgeSizes complains unless all is answered but what is too large to leave
+// the sender.
+func judgeSizes(targets []probe.Target, results []probe.Result, mtu int) error {
 	var errs []error
-	for i := 0; i < len(results); i += 2 {
-		if fits, larger := results[i], results[i+1]; !fits.OK || larger.Reason != probe.TooLarge {
-			errs = append(errs, fmt.Errorf("%s to %s by %s: want MTU %d; a packet as large: %s %s; one byte more: %s %s", from, to,
-				familyName(targets[i].Address), mtu, fits.Reason, fits.Error, larger.Reason, larger.Error))
+	for i, r := range results {
+		want := ""
+		if size := targets[i].Size; targets[i].DontFragment && size+echoHeaders(targets[i].Address) > mtu {
+			want = probe.TooLarge
+		}
+		if r.Reason != want {
+			errs = append(errs, fmt.Errorf("to %s by %s %s of %d bytes: %q %s, want %q",
+				r.Name, familyName(targets[i].Address), targets[i].Protocol, targets[i].Size, r.Reason, r.Error, want))
 		}
 	}
 	return errors.Join(errs...)
@@ -256,24 +257,23 @@ func checkPathMTU(t *testing.T, lab *cluster.Lab) {
 		from, to := ends[pair[0]], ends[pair[1]]
 		var learn, after []probe.Target
 		for _, a := range to.Addresses {
-			size := narrow - echoHeaders(a)
-			learn = append(learn,
-				probe.Target{Name: "TCP", Protocol: probe.TCP, Address: a, Port: echoPort, Size: 1 << 20, Millis: 10000},
-				// The first datagram is lost at the router, which says so.
-				probe.Target{Name: "UDP of 1400", Protocol: probe.UDP, Address: a, Port: echoPort, Size: 1400})
-			after = append(after,
-				probe.Target{Name: "ICMP that fits", Protocol: probe.ICMP, Address: a, Size: size, DontFragment: true},
-				probe.Target{Name: "ICMP that does not", Protocol: probe.ICMP, Address: a, Size: size + 1, DontFragment: true})
+			udp := probe.Target{Protocol: probe.UDP, Address: a, Port: echoPort, Size: 1400}
+			learn = append(learn, udp)
+			after = append(after, udp,
+				probe.Target{Protocol: probe.TCP, Address: a, Port: echoPort, Size: 1 << 20, Millis: 10000},
+				probe.Target{Protocol: probe.ICMP, Address: a, Size: narrow - echoHeaders(a), DontFragment: true})
 		}
-		results := append(ask(t, from, learn...), ask(t, from, after...)...)
-		for i, r := range results {
-			want := ""
-			if r.Name == "ICMP that does not" {
-				want = probe.TooLarge
+		// What is too large is lost at the router, which says so, either here
+		// or, when the answer is as large, at the other end.
+		for i, r := range ask(t, from, learn...) {
+			if !r.OK && r.Reason != probe.TooLarge {
+				t.Errorf("%s to %s: first datagram by %s: %s: %s", from.Name, to.Name, familyName(learn[i].Address), r.Reason, r.Error)
 			}
-			if r.Reason != want {
-				a := append(learn, after...)[i].Address
-				t.Errorf("%s to %s by %s %s: %q %s, want %q", from.Name, to.Name, familyName(a), r.Name, r.Reason, r.Error, want)
+		}
+		for i, r := range ask(t, from, after...) {
+			if !r.OK {
+				t.Errorf("%s to %s: %d bytes by %s %s: %s: %s", from.Name, to.Name,
+					after[i].Size, familyName(after[i].Address), after[i].Protocol, r.Reason, r.Error)
 			}
 		}
 	}
@@ -284,10 +284,10 @@ func forgetPathMTUs(ctx context.Context, t *testing.T, lab *cluster.Lab) {
 	t.Helper()
 	const flush = `ip route flush cache; ip -6 route flush cache
 for ns in /var/run/netns/*; do
-	[ -e "$ns" ] || continue
-	nsenter --net="$ns" sh -c 'ip route flush cache; ip -6 route flush cache'
+	nsenter --net="$ns" sh -c 'ip route flush cache; ip -6 route flush cache' || true
 done`
 	for _, h := range lab.Topology.WithRole(topology.RoleNode, topology.RoleClient) {
+		// A namespace may go at any moment, and a lab's client has none.
 		if _, err := lab.Exec(ctx, h.Name, "sh", "-c", flush); err != nil {
 			t.Error(err)
 		}
