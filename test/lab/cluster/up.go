@@ -102,9 +102,16 @@ var tools = []struct{ program, pack string }{
 	{"runc", "runc"}, {"vtysh", "frr"}, {"/usr/lib/frr/bgpd", "frr"}, {"nft", "nftables"}, {"tcpdump", "tcpdump"},
 }
 
-// inotifyInstances is what some ten kubelets and container runtimes need; the
-// usual limit of 128 is for a user's desktop.
-const inotifyInstances = 2048
+// Limits of the machine that are raised.
+const (
+	// inotifyInstances is what some ten kubelets and container runtimes need;
+	// the usual limit of 128 is for a user's desktop.
+	inotifyInstances = 2048
+	// receiveBuffer, in bytes, is what a userspace switch may have waiting at a
+	// port while it gets no CPU: a small machine starves it for longer than the
+	// usual 200 KiB last, and those losses would look like the product's.
+	receiveBuffer = 16 << 20
+)
 
 func checkMachine(context.Context) error {
 	if os.Geteuid() != 0 {
@@ -116,7 +123,9 @@ func checkMachine(context.Context) error {
 			errs = append(errs, fmt.Errorf("%w (Debian package %s; test/lab/packages.sh installs all)", err, tool.pack))
 		}
 	}
-	return errors.Join(append(errs, raiseLimit("/proc/sys/fs/inotify/max_user_instances", inotifyInstances))...)
+	return errors.Join(append(errs,
+		raiseLimit("/proc/sys/fs/inotify/max_user_instances", inotifyInstances),
+		raiseLimit("/proc/sys/net/core/rmem_default", receiveBuffer))...)
 }
 
 // raiseLimit raises a limit of the machine that is below least. It stays: it
