@@ -190,15 +190,15 @@ spec:
 			return errors.Join(
 				sessionCounts(ctx, lab, int64(len(prefixes)), 0),
 				sessionSays(ctx, lab, stranger, v1alpha1.SessionEstablished,
-					"ipv4: 2 left out (OwnPrefix)", "ipv6: 2 left out (OwnPrefix)",
-					"ipv4: 2 left out (NodeAddress)", "ipv6: 2 left out (NodeAddress)",
-					"ipv4: 1 left out (DefaultRoute)", "ipv6: 1 left out (DefaultRoute)"))
+					"IPv4: 2 left out (OwnPrefix)", "IPv6: 2 left out (OwnPrefix)",
+					"IPv4: 2 left out (NodeAddress)", "IPv6: 2 left out (NodeAddress)",
+					"IPv4: 1 left out (DefaultRoute)", "IPv6: 1 left out (DefaultRoute)"))
 		})
 		after, err := ownRoutes(t.Context(), lab)
 		if err != nil || after != before {
 			t.Errorf("routes changed: %v\n%s\nwere\n%s", err, after, before)
 		}
-		checkQuickMatrix(t, lab, 10*time.Second)
+		checkQuickMatrix(t, lab, 30*time.Second)
 	})
 	check(t, "announces 100000 prefixes", func(t *testing.T) {
 		const count = 100000
@@ -216,7 +216,7 @@ spec:
 				sessionCounts(ctx, lab, count, 1000),
 				sessionSays(ctx, lab, stranger, v1alpha1.SessionEstablished, strconv.Itoa(count-1000), "MaxPrefixes"))
 		})
-		checkQuickMatrix(t, lab, 10*time.Second)
+		checkQuickMatrix(t, lab, 30*time.Second)
 	})
 }
 
