@@ -88,6 +88,7 @@ type Agent struct {
 	}
 
 	// What follows belongs to the goroutine of loop.
+	registered      bool // the Node object has been seen
 	conf            *config.Config
 	confText        []byte
 	confVersion     string
@@ -202,6 +203,11 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		a.metrics.plan(plan)
 		err = a.apply(ctx, seen.world, plan)
 		a.announceSettings(seen.world.Config, plan)
+	}
+	if errors.Is(err, errNodeDeleted) {
+		// The Pod CIDRs may be another node's soon: the routers must forget
+		// that they are here, and not keep them as for a restart.
+		err = errors.Join(err, a.speaker.Shutdown(ctx))
 	}
 	a.report(seen, plan, err)
 	if errors.Is(err, errNoSnapshot) {

@@ -22,6 +22,9 @@ import (
 // errNoSnapshot says that the API server has not been read yet.
 var errNoSnapshot = errors.New("waiting for the API server")
 
+// errNodeDeleted says that the Node object was there and is no more.
+var errNodeDeleted = errors.New("its object was deleted")
+
 // sight is a World with what was seen beside it.
 type sight struct {
 	world World
@@ -41,9 +44,13 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		return s, errNoSnapshot
 	}
 	s.node = snapshot.Node(a.p.NodeName)
+	if s.node == nil && a.registered {
+		return s, fmt.Errorf("node %s: %w", a.p.NodeName, errNodeDeleted)
+	}
 	if s.node == nil {
 		return s, fmt.Errorf("node %s is not registered yet", a.p.NodeName)
 	}
+	a.registered = true
 	s.notes = append(s.notes, s.node.Problems...)
 	conf, err := a.configuration(ctx, snapshot)
 	s.document = err
@@ -67,7 +74,8 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		s.world.Advertisements, wrong = snapshot.Advertisements(s.node, s.world.Peers)
 		s.notes = append(s.notes, wrong...)
 	}
-	s.world.Learned = a.learned().Routes
+	learned := a.learned()
+	s.world.Learned, s.world.Converged = learned.Routes, learned.Converged
 	if s.world.Uplink, err = a.uplink(ctx, conf, s.node); err != nil {
 		return s, err
 	}

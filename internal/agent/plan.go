@@ -35,6 +35,9 @@ type World struct {
 	Underlay []routing.Route
 	// Learned are the routes accepted from BGP peers.
 	Learned []routing.LearnedRoute
+	// Converged says that Learned is all that the peers know, and not what they
+	// have said so far.
+	Converged bool
 }
 
 // Uplink is what a plan needs to know of the node's uplink.

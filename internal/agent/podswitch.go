@@ -43,10 +43,37 @@ type podSwitch struct {
 	changes int
 	// declared holds the OpenFlow port of each interface whose flows are declared.
 	declared map[string]uint32
+	// attaching counts the calls of AttachPod that are making the port of an
+	// interface.
+	attaching map[string]int
 }
 
 func newPodSwitch(ports podPorts, flows flowTable) *podSwitch {
-	return &podSwitch{ports: ports, flows: flows, declared: map[string]uint32{}}
+	return &podSwitch{ports: ports, flows: flows, declared: map[string]uint32{}, attaching: map[string]int{}}
+}
+
+// expected tells whether a change of a Pod's port is the doing of AttachPod or
+// DetachPod, or none at all. Others may be something to repair.
+func (s *podSwitch) expected(c vsdb.Change) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ofport, declared := s.declared[c.Pod.Name]
+	switch {
+	case s.attaching[c.Pod.Name] > 0:
+		return true // AttachPod looks itself
+	case c.Gone:
+		return !declared
+	default:
+		return declared && ofport == c.Pod.OFPort && c.Pod.Error == ""
+	}
+}
+
+func (s *podSwitch) attach(hostInterface string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attaching[hostInterface] += n; s.attaching[hostInterface] == 0 {
+		delete(s.attaching, hostInterface)
+	}
 }
 
 // errBusy says that Pods were attached or detached at the same time.
@@ -56,6 +83,8 @@ var _ cniserver.Switch = (*podSwitch)(nil)
 
 // AttachPod implements cniserver.Switch.
 func (s *podSwitch) AttachPod(ctx context.Context, pod cniserver.PodInterface) error {
+	s.attach(pod.HostInterface, 1)
+	defer s.attach(pod.HostInterface, -1)
 	ofport, err := s.ports.AddPort(ctx, vsdb.PodPort{Name: pod.HostInterface, ExternalIDs: externalIDs(pod)})
 	if err != nil {
 		return err

@@ -162,7 +162,12 @@ func (s *Speaker) deliver(ctx context.Context) {
 		return
 	}
 	now := time.Now()
-	err := errors.Join(s.inst.readRoutes(ctx, s.filter), s.inst.wake(ctx, now))
+	// Asked before the routes are read: a peer's last routes and its End-of-RIB
+	// may come at any time, and an event that is said to be complete without
+	// them would make its receiver remove what is in use.
+	converged := s.inst.converged(now)
+	readErr := s.inst.readRoutes(ctx, s.filter)
+	err := errors.Join(readErr, s.inst.wake(ctx, now))
 	sessions, statusErr := s.inst.status(ctx)
 	if statusErr == nil {
 		s.deliverSessions(sessions)
@@ -173,7 +178,7 @@ func (s *Speaker) deliver(ctx context.Context) {
 	s.explain(ctx, now)
 	s.deliverRoutes(routing.PathEvent{
 		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths),
-		Converged: s.inst.converged(now),
+		Converged: converged && readErr == nil,
 	})
 }
 
