@@ -110,10 +110,6 @@ func New(p Params) (*Agent, error) {
 	a.metrics = newMetrics(a.registry)
 	a.health = newHealth("world", "plan", "pods")
 	mark := func() { a.loop.Mark() }
-	markAll := func() {
-		a.loop.Mark()
-		a.podLoop.Mark()
-	}
 	a.loop = reconcile.New(reconcile.Params{
 		Name:        "node",
 		Reconcile:   a.reconcile,
@@ -131,10 +127,12 @@ func New(p Params) (*Agent, error) {
 		RetryMax:    10 * time.Second,
 	})
 	a.watcher = kube.NewWatcher(kube.WatcherParams{Clients: clients, NodeName: p.NodeName, OnChange: mark})
-	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: markAll})
+	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: a.onSwitch})
 	a.flows = openflow.New(openflow.Params{Socket: filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
-	a.kernel = kernel.NewWatcher(kernel.WatcherParams{Gateway: vsdb.GatewayPort, Notify: func(kernel.Change) { mark() }})
+	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
+		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() },
+	})
 	a.pods = newPodSwitch(a.vsdb, a.flows)
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.cni, err = cniserver.New(cniserver.Params{
@@ -276,6 +274,17 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 	}
 	_, err = cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))
 	return err
+}
+
+// onSwitch marks what a change in the switch database concerns. Attaching and
+// detaching a Pod changes a lot there, which concerns nobody else.
+func (a *Agent) onSwitch(c vsdb.Change) {
+	if c.Pod == nil {
+		a.loop.Mark()
+	} else if a.pods.expected(c) {
+		return
+	}
+	a.podLoop.Mark()
 }
 
 func (a *Agent) onRoutes(e routing.PathEvent) {

@@ -27,11 +27,16 @@ type fakePorts struct {
 	next  uint32
 	// during runs while Ports is being answered.
 	during func()
+	// added runs before AddPort returns.
+	added func(name string)
 }
 
 func (f *fakePorts) AddPort(_ context.Context, p vsdb.PodPort) (uint32, error) {
 	f.next++
 	f.ports[p.Name] = vsdb.PortStatus{Name: p.Name, OFPort: f.next, ExternalIDs: p.ExternalIDs}
+	if f.added != nil {
+		f.added(p.Name)
+	}
 	return f.next, nil
 }
 
@@ -177,5 +182,42 @@ func TestPortThatCannotBeReadIsNoPod(t *testing.T) {
 		if diff := cmp.Diff(cniserver.PodInterface{HostInterface: "wm1"}, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+func TestExpectedChanges(t *testing.T) {
+	s, ports, _ := newSwitches(t)
+	port := func(name string, ofport uint32, failure string) *vsdb.PortStatus {
+		return &vsdb.PortStatus{Name: name, OFPort: ofport, Error: failure}
+	}
+	ports.added = func(name string) {
+		if !s.expected(vsdb.Change{Pod: port(name, 0, "")}) {
+			t.Error("a port that AttachPod is making is not expected")
+		}
+	}
+	if err := s.AttachPod(t.Context(), pod("wm1", "10.10.1.2")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		change vsdb.Change
+		want   bool
+	}{
+		{"as attached", vsdb.Change{Pod: port("wm1", 1, "")}, true},
+		{"another number", vsdb.Change{Pod: port("wm1", 2, "")}, false},
+		{"no number", vsdb.Change{Pod: port("wm1", 0, "")}, false},
+		{"failed", vsdb.Change{Pod: port("wm1", 1, "no such device")}, false},
+		{"deleted by hand", vsdb.Change{Pod: port("wm1", 1, ""), Gone: true}, false},
+		{"added by hand", vsdb.Change{Pod: port("wm2", 2, "")}, false},
+	} {
+		if got := s.expected(test.change); got != test.want {
+			t.Errorf("%s: expected is %t", test.name, got)
+		}
+	}
+	if err := s.DetachPod(t.Context(), "wm1"); err != nil {
+		t.Fatal(err)
+	}
+	if !s.expected(vsdb.Change{Pod: port("wm1", 1, ""), Gone: true}) {
+		t.Error("the end of a port that was detached is not expected")
 	}
 }

@@ -210,7 +210,7 @@ func listLinks(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, dev := range devs {
-		if dev.Type() == "veth" && hostInterfaceName.MatchString(dev.Attrs().Name) {
+		if dev.Type() == "veth" && IsHostInterface(dev.Attrs().Name) {
 			names = append(names, dev.Attrs().Name)
 		}
 	}

@@ -79,6 +79,9 @@ func MAC(containerID, ifName string) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02}, h[6:11]...)
 }
 
+// IsHostInterface tells whether a name is one that HostInterface gives.
+func IsHostInterface(name string) bool { return hostInterfaceName.MatchString(name) }
+
 var hostInterfaceName = regexp.MustCompile(`^wm[0-9a-f]{12}$`)
 
 // Links makes links. The hosts' ends are in the namespace that the process runs

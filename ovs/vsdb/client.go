@@ -38,7 +38,7 @@ type Params struct {
 	Endpoint string
 	// Notify is called after every change of what matters here, and when the
 	// connection came or went. It must not block.
-	Notify func()
+	Notify func(Change)
 	// PortTimeout is how long to wait for ovs-vswitchd to make a port; 0 means
 	// ten seconds.
 	PortTimeout time.Duration
@@ -138,11 +138,10 @@ func (c *Client) start(ctx context.Context, lib client.Client) error {
 	if err := lib.Connect(ctx); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	handle := func(string, model.Model) { c.signal() }
 	lib.Cache().AddEventHandler(&cache.EventHandlerFuncs{
-		AddFunc:    handle,
-		UpdateFunc: func(string, model.Model, model.Model) { c.signal() },
-		DeleteFunc: handle,
+		AddFunc:    func(_ string, row model.Model) { c.rowChanged(nil, row) },
+		UpdateFunc: func(_ string, old, row model.Model) { c.rowChanged(old, row) },
+		DeleteFunc: func(_ string, row model.Model) { c.rowChanged(row, nil) },
 	})
 	if _, err := lib.Monitor(ctx, lib.NewMonitor(monitored()...)); err != nil {
 		return fmt.Errorf("monitor: %w", err)
@@ -175,17 +174,29 @@ func (c *Client) setConn(conn *connection) {
 	c.mu.Lock()
 	c.conn = conn
 	c.mu.Unlock()
-	c.signal()
+	c.wake()
+	c.notify(Change{})
 }
 
-// signal wakes everybody who waits for a change.
-func (c *Client) signal() {
+// rowChanged is told every change of the replica.
+func (c *Client) rowChanged(old, row model.Model) {
+	c.wake()
+	if change, ok := changeOf(old, row); ok {
+		c.notify(change)
+	}
+}
+
+// wake wakes everybody who waits for a change.
+func (c *Client) wake() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	close(c.changed)
 	c.changed = make(chan struct{})
-	c.mu.Unlock()
+}
+
+func (c *Client) notify(change Change) {
 	if c.params.Notify != nil {
-		c.params.Notify()
+		c.params.Notify(change)
 	}
 }
 

@@ -47,7 +47,7 @@ func newFixture(t *testing.T) fixture {
 	f.client = New(Params{
 		Endpoint:    s.endpoint(),
 		PortTimeout: 20 * time.Second,
-		Notify:      func() { f.notified.Add(1) },
+		Notify:      func(Change) { f.notified.Add(1) },
 	})
 	runClient(t, f.client)
 	waitFor(t, "the connection", f.client.Connected)

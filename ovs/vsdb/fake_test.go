@@ -106,7 +106,7 @@ func startVswitchd(t *testing.T, endpoint string) *fakeVswitchd {
 	c := New(Params{Endpoint: endpoint})
 	work := make(chan struct{}, 1)
 	work <- struct{}{}
-	c.params.Notify = func() {
+	c.params.Notify = func(Change) {
 		select {
 		case work <- struct{}{}:
 		default:

@@ -43,7 +43,7 @@ func newRealFixture(t *testing.T, node *testnet.Namespace) realFixture {
 		Datapath: DatapathNetdev, GatewayMAC: testMAC, MTU: 1450,
 		Tunnel: &Tunnel{Type: encap.Geneve}, Uplink: &Uplink{Name: "eth0", MAC: mac},
 	}
-	f.client = New(Params{Endpoint: f.ovs.DB(), Notify: func() { f.notified.Add(1) }})
+	f.client = New(Params{Endpoint: f.ovs.DB(), Notify: func(Change) { f.notified.Add(1) }})
 	runClient(t, f.client)
 	waitFor(t, "the connection", f.client.Connected)
 	return f

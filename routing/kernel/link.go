@@ -136,26 +136,48 @@ func (a Address) linkLocal() bool {
 
 // listAddresses leaves out temporary (RFC 8981), deprecated and failed ones.
 func listAddresses(link netlink.Link) ([]Address, error) {
-	const skip = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_DADFAILED
 	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("listing addresses of %s: %w", link.Attrs().Name, err)
 	}
 	var out []Address
 	for _, a := range list {
-		p, ok := fromIPNet(a.IPNet)
-		// IFA_F_TEMPORARY means secondary in IPv4.
-		if !ok || p.Addr().Is6() && a.Flags&skip != 0 {
-			continue
+		if addr, ok := toAddress(a); ok {
+			out = append(out, addr)
 		}
-		addr := Address{Prefix: p, Scope: a.Scope, NoPrefixRoute: a.Flags&unix.IFA_F_NOPREFIXROUTE != 0}
-		addr.Broadcast, _ = fromIP(a.Broadcast)
-		if peer, ok := fromIPNet(a.Peer); ok && peer != p {
-			addr.Peer = peer
-		}
-		out = append(out, addr)
 	}
 	return out, nil
+}
+
+// allAddresses is listAddresses for all links at once, by their index.
+func allAddresses() (map[int][]Address, error) {
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("listing addresses: %w", err)
+	}
+	out := map[int][]Address{}
+	for _, a := range list {
+		if addr, ok := toAddress(a); ok {
+			out[a.LinkIndex] = append(out[a.LinkIndex], addr)
+		}
+	}
+	return out, nil
+}
+
+// toAddress returns false for an address that is none to rely on.
+func toAddress(a netlink.Addr) (Address, bool) {
+	const skip = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_DADFAILED
+	p, ok := fromIPNet(a.IPNet)
+	// IFA_F_TEMPORARY means secondary in IPv4.
+	if !ok || p.Addr().Is6() && a.Flags&skip != 0 {
+		return Address{}, false
+	}
+	addr := Address{Prefix: p, Scope: a.Scope, NoPrefixRoute: a.Flags&unix.IFA_F_NOPREFIXROUTE != 0}
+	addr.Broadcast, _ = fromIP(a.Broadcast)
+	if peer, ok := fromIPNet(a.Peer); ok && peer != p {
+		addr.Peer = peer
+	}
+	return addr, true
 }
 
 // addAddress adds an address; it is no error when it is there already.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/waymark-net/waymark/routing"
@@ -171,6 +172,26 @@ func FuzzClassify(f *testing.F) {
 	f.Add(uint16(unix.RTM_DELROUTE), make([]byte, 12))
 	f.Add(uint16(unix.RTM_DELNEIGH), make([]byte, 5))
 	f.Fuzz(func(_ *testing.T, typ uint16, data []byte) {
-		classify(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: typ}, Data: data})
+		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: typ}, Data: data}
+		classify(m)
+		linkName(m)
 	})
+}
+
+func TestLinkName(t *testing.T) {
+	named := append(make([]byte, unix.SizeofIfInfomsg), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("wm0123")).Serialize()...)
+	for _, tt := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"named", named, "wm0123"},
+		{"without attributes", named[:unix.SizeofIfInfomsg], ""},
+		{"cut off", named[:len(named)-6], ""},
+		{"short", named[:5], ""},
+	} {
+		if got := linkName(syscall.NetlinkMessage{Data: tt.data}); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
 }

@@ -53,14 +53,14 @@ func DiscoverUplink(ctx context.Context, p UplinkParams) (Uplink, error) {
 	if err != nil {
 		return Uplink{}, fmt.Errorf("uplink: listing interfaces: %w", err)
 	}
+	addresses, err := allAddresses()
+	if err != nil {
+		return Uplink{}, fmt.Errorf("uplink: %w", err)
+	}
 	var found []candidate
 	for _, l := range links {
-		addrs, err := listAddresses(l)
-		if err != nil {
-			return Uplink{}, fmt.Errorf("uplink: %w", err)
-		}
 		found = append(found, candidate{
-			Link: toLink(l), addresses: addrs, loopback: l.Attrs().Flags&net.FlagLoopback != 0,
+			Link: toLink(l), addresses: addresses[l.Attrs().Index], loopback: l.Attrs().Flags&net.FlagLoopback != 0,
 		})
 	}
 	c, err := selectUplink(p, found)

@@ -31,6 +31,8 @@ const (
 type WatcherParams struct {
 	// Gateway is the interface whose neighbours are watched.
 	Gateway string
+	// Ignore tells which links come and go without meaning; may be nil.
+	Ignore func(name string) bool
 	// Notify is called from Run's goroutine and must return soon: it marks
 	// things dirty, and nothing else.
 	Notify func(Change)
@@ -77,7 +79,7 @@ func (w *Watcher) listen(ctx context.Context) error {
 		var all Change
 		for _, m := range msgs {
 			c, neighOn := classify(m)
-			if c == ChangedNeighbours && !w.isGateway(neighOn) {
+			if c == ChangedNeighbours && !w.isGateway(neighOn) || c == ChangedLinks && w.ignored(m) {
 				continue
 			}
 			all |= c
@@ -91,6 +93,29 @@ func (w *Watcher) listen(ctx context.Context) error {
 func (w *Watcher) isGateway(index int) bool {
 	link, err := netlink.LinkByIndex(index)
 	return err == nil && link.Attrs().Name == w.p.Gateway
+}
+
+// ignored tells whether a notification is about a link that has no meaning.
+func (w *Watcher) ignored(m syscall.NetlinkMessage) bool {
+	return w.p.Ignore != nil && w.p.Ignore(linkName(m))
+}
+
+// linkName reads the name of the link that a notification is about, empty if
+// there is none.
+func linkName(m syscall.NetlinkMessage) string {
+	if len(m.Data) < unix.SizeofIfInfomsg {
+		return ""
+	}
+	attributes, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return ""
+	}
+	for _, a := range attributes {
+		if a.Attr.Type == unix.IFLA_IFNAME {
+			return unix.ByteSliceToString(a.Value)
+		}
+	}
+	return ""
 }
 
 // classify says what a notification means to us; for ChangedNeighbours, on
