@@ -67,6 +67,7 @@ func start(t *testing.T, binary string) *Cluster {
 	key, tokens := filepath.Join(dir, "sa.key"), filepath.Join(dir, "tokens.csv")
 	if err := errors.Join(
 		os.Symlink(binary, apiserver),
+		os.Symlink(binary, filepath.Join(dir, "kubectl")),
 		writeKey(key),
 		os.WriteFile(tokens, []byte(adminToken+",admin,admin,system:masters\n"), 0o600),
 	); err != nil {
@@ -199,7 +200,7 @@ func (c *Cluster) As(user, node string) *rest.Config {
 // Kubectl runs kubectl with stdin and returns what it printed, also when it failed.
 func (c *Cluster) Kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "kubectl", args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(c.dir, "kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "HOME="+c.dir)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()

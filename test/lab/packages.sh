@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   openvswitch-switch frr containerd runc etcd-server
   buildah mmdebstrap fuse-overlayfs
-  nftables iptables iproute2 conntrack ethtool tcpdump util-linux procps
+  nftables iptables iproute2 iputils-ping conntrack ethtool tcpdump util-linux procps
   gcc libc6-dev make git ca-certificates
 )
 missing=()
