@@ -196,18 +196,28 @@ func (s *Server) adopted(port PodInterface) (attachment, error) {
 
 // restore brings a living attachment to what its record says.
 func (s *Server) restore(ctx context.Context, a attachment, st state, portsKnown bool) error {
+	logger := klog.FromContext(ctx).WithValues("pod", klog.KRef(a.PodNamespace, a.PodName), "interface", a.HostInterface)
 	errs := []error{s.Addresses.Reserve(ctx, a.owner(), a.Addresses)}
-	if set, _ := s.Settings(); set.MTU != 0 {
-		if st.link {
-			errs = append(errs, s.Links.SetMTU(ctx, a.link(set)))
-		} else {
-			klog.FromContext(ctx).Info("Making the lost link of a Pod again", "pod", klog.KRef(a.PodNamespace, a.PodName), "interface", a.HostInterface)
-			s.metrics.repaired("link")
-			errs = append(errs, s.Links.Create(ctx, a.link(set)))
+	set, _ := s.Settings()
+	known := set.MTU != 0
+	switch {
+	case known && st.link:
+		errs = append(errs, s.Links.SetMTU(ctx, a.link(set)))
+	case known && portsKnown:
+		logger.Info("Making the lost link of a Pod again")
+		s.metrics.repaired("link")
+		if st.port != nil {
+			// A userspace switch holds on to the interface that is gone, and
+			// does not see the new one of the same name.
+			if err := s.Switch.DetachPod(ctx, a.HostInterface); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+			st.port = nil
 		}
+		errs = append(errs, s.Links.Create(ctx, a.link(set)))
 	}
 	if portsKnown && st.port == nil {
-		klog.FromContext(ctx).Info("Attaching a Pod that the switch lost", "pod", klog.KRef(a.PodNamespace, a.PodName), "interface", a.HostInterface)
+		logger.Info("Attaching a Pod that the switch lost")
 		s.metrics.repaired("port")
 		errs = append(errs, s.Switch.AttachPod(ctx, a.PodInterface))
 	}
