@@ -121,7 +121,7 @@ func checkStoppedSwitch(t *testing.T, lab *cluster.Lab) {
 
 // parts lists what the agent made on a node.
 func parts(ctx context.Context, lab *cluster.Lab, node string) (string, error) {
-	const list = "ovs-vsctl " + ovsdb + " list-ports br-int; ip -brief address show dev wm-gw0 scope global; " +
+	const list = "ovs-vsctl " + ovsdb + " list-ports br-int; ip -brief address show dev wm-gw0 scope global | cut -c32-; " +
 		"ip route show proto 87; ip -6 route show proto 87; nft list table inet waymark | grep -c masquerade"
 	return lab.Exec(ctx, node, "sh", "-ec", list)
 }
