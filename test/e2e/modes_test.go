@@ -27,15 +27,22 @@ func TestDualStack(t *testing.T) {
 		checkRouters(t, lab, true)
 		checkMatrix(t, lab, "noEncap")
 	})
-	for _, v := range []variant{
-		{"encap Geneve", "encap", nil},
-		{"encap VXLAN", "encap", map[string]string{"tunnel.type": "vxlan"}},
-		{"encap Geneve over IPv6", "encap", map[string]string{"tunnel.underlay": "ipv6"}},
-		{"hybrid", "hybrid", nil},
+	for _, v := range []struct {
+		variant
+		overhead int // of the tunnel, in bytes
+	}{
+		{variant{"encap Geneve", "encap", nil}, overIPv4},
+		{variant{"encap VXLAN", "encap", map[string]string{"tunnel.type": "vxlan"}}, overIPv4},
+		{variant{"encap Geneve over IPv6", "encap", map[string]string{"tunnel.underlay": "ipv6"}}, overIPv6},
+		{variant{"hybrid", "hybrid", nil}, overIPv4},
 	} {
 		check(t, v.name, func(t *testing.T) {
-			switchMode(t, lab, v)
+			switchMode(t, lab, v.variant)
 			checkMatrix(t, lab, v.mode)
+			checkMTU(t, lab, lab.Topology.Spec.MTU-v.overhead)
+			if v.mode == "encap" {
+				trafficInEncap(t, lab)
+			}
 		})
 	}
 	check(t, "back to noEncap", func(t *testing.T) {
@@ -43,27 +50,46 @@ func TestDualStack(t *testing.T) {
 		checkRouters(t, lab, true)
 		checkMatrix(t, lab, "noEncap")
 	})
+	trafficInNoEncap(t, lab)
+	check(t, "wrong input", func(t *testing.T) { checkWrongInput(t, lab) })
+	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
 }
 
-// TestIPv4Only is also the lab with jumbo frames.
-func TestIPv4Only(t *testing.T) { oneFamily(t, "ipv4", topology.IPv4, 9000) }
+// TestIPv4Only is also the lab with jumbo frames and room for few Pods.
+func TestIPv4Only(t *testing.T) {
+	const room = 13 // in a network of 16, for Pods
+	lab := newLab(t, "ipv4", func(d *cluster.Description) {
+		d.Network.Families, d.Network.MTU, d.Network.Networks.NodeMaskIPv4 = topology.IPv4, 9000, 28
+	})
+	oneFamily(t, lab, overIPv4)
+	check(t, "Pod CIDR exhausted", func(t *testing.T) { checkExhausted(t, lab, room) })
+}
 
 // TestIPv6Only is also the lab with an odd MTU.
-func TestIPv6Only(t *testing.T) { oneFamily(t, "ipv6", topology.IPv6, 1442) }
-
-func oneFamily(t *testing.T, name string, families topology.Families, mtu int) {
-	lab := newLab(t, name, func(d *cluster.Description) {
-		d.Network.Families = families
-		d.Network.MTU = mtu
+func TestIPv6Only(t *testing.T) {
+	lab := newLab(t, "ipv6", func(d *cluster.Description) {
+		d.Network.Families, d.Network.MTU = topology.IPv6, 1442
 	})
+	oneFamily(t, lab, overIPv6)
+}
+
+// Bytes that a tunnel takes from the MTU of its underlay.
+const (
+	overIPv4 = 50
+	overIPv6 = 70
+)
+
+func oneFamily(t *testing.T, lab *cluster.Lab, overhead int) {
 	deploy(t, lab)
 	check(t, "noEncap", func(t *testing.T) {
 		checkRouters(t, lab, true)
 		checkMatrix(t, lab, "noEncap")
+		checkMTU(t, lab, lab.Topology.Spec.MTU)
 	})
 	check(t, "encap", func(t *testing.T) {
 		switchMode(t, lab, variant{"encap", "encap", nil})
 		checkMatrix(t, lab, "encap")
+		checkMTU(t, lab, lab.Topology.Spec.MTU-overhead)
 	})
 }
 

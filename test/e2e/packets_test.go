@@ -31,10 +31,9 @@ func trafficInNoEncap(t *testing.T, lab *cluster.Lab) {
 	check(t, "path MTU", func(t *testing.T) { checkPathMTU(t, lab) })
 }
 
-// trafficInEncap are those for a lab in encap whose tunnel takes so much of the MTU.
-func trafficInEncap(t *testing.T, lab *cluster.Lab, overhead int) {
+// trafficInEncap are those for a lab in encap.
+func trafficInEncap(t *testing.T, lab *cluster.Lab) {
 	check(t, "hostPort", func(t *testing.T) { checkHostPort(t, lab) })
-	check(t, "large packets", func(t *testing.T) { checkMTU(t, lab, lab.Topology.Spec.MTU-overhead) })
 	check(t, "SNAT", func(t *testing.T) { checkSeenAs(t, lab, true) })
 }
 

@@ -16,6 +16,18 @@ import (
 	"github.com/waymark-net/waymark/test/lab/cluster"
 )
 
+// checkWrongInput gives a cluster in noEncap everything that it must refuse.
+func checkWrongInput(t *testing.T, lab *cluster.Lab) {
+	check(t, "configuration", func(t *testing.T) { checkWrongConfiguration(t, lab) })
+	check(t, "configuration at the first start", func(t *testing.T) { checkFirstStart(t, lab) })
+	check(t, "BGPPeers at admission", func(t *testing.T) { checkPeerAdmission(t, lab) })
+	check(t, "password of a peer", func(t *testing.T) { checkPeerPassword(t, lab) })
+	check(t, "announcements", func(t *testing.T) { checkStrangePeer(t, lab) })
+	check(t, "CNI requests", func(t *testing.T) { checkWrongCNI(t, lab) })
+	check(t, "Pod CIDRs of nodes", func(t *testing.T) { checkWrongNodes(t, lab) })
+	check(t, "Pod CIDR of a node that joins", func(t *testing.T) { checkHalfGoodNode(t, lab) })
+}
+
 // goodDocument is the configuration that wrong ones replace.
 func goodDocument(t *testing.T, lab *cluster.Lab) string {
 	t.Helper()

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/matrix"
+	"github.com/waymark-net/waymark/test/lab/topology"
+	"github.com/waymark-net/waymark/test/lab/workload"
+)
+
+// nodeObject renders a Node with Pod CIDRs of its own.
+func nodeObject(name, rack string, cidrs ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `---
+apiVersion: v1
+kind: Node
+metadata: {name: %[1]s, labels: {kubernetes.io/hostname: %[1]s, kubernetes.io/os: linux, %[2]s: %[3]s}}
+`, name, cluster.RackLabel, cluster.RackLabelValue(rack))
+	if len(cidrs) > 0 {
+		fmt.Fprintf(&b, "spec: {podCIDR: %q, podCIDRs: [\"%s\"]}\n", cidrs[0], strings.Join(cidrs, `", "`))
+	}
+	return b.String()
+}
+
+// checkWrongNodes adds Node objects whose Pod CIDRs are missing, of one family
+// only, those of n1, or a part of the rack's network. Nodes report them, and
+// nothing changes for those that were there before.
+func checkWrongNodes(t *testing.T, lab *cluster.Lab) {
+	nodes, err := workload.PodCIDRs(t.Context(), lab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := nodes[0].PodCIDRs[0]
+	n1, _ := lab.Topology.Host("n1")
+	network, err := n1.Interfaces[0].Addresses[0].Addr().Prefix(24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := nodeObject("bare", "A") + nodeObject("single", "A", "10.10.77.0/24") +
+		nodeObject("twin", "A", taken.String(), "fd10:10:0:77::/64") +
+		nodeObject("intruder", "A", upperHalf(network).String(), "fd10:10:0:78::/64")
+	// The allocator of Pod CIDRs would give one to the first, and once the third
+	// is gone take the CIDR of n1 for free: it stands still, and then forgets.
+	exec(t, lab, topology.ControlPlane, "sh", "-ec", "kill -STOP $(pgrep -x kube-controller)")
+	ctx := context.WithoutCancel(t.Context())
+	defer func() {
+		_, err := lab.Kubectl(ctx, "delete", "node", "bare", "single", "twin", "intruder", "--ignore-not-found")
+		_, killErr := lab.Exec(ctx, topology.ControlPlane, "sh", "-ec", "kill -9 $(pgrep -x kube-controller)")
+		if err := errors.Join(err, killErr); err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range nodeNames(lab) {
+			eventually(t, 20*time.Second, func(ctx context.Context) error { return conditionSays(ctx, lab, node, "True") })
+		}
+	}()
+	if err := kubectlApply(t.Context(), lab, objects); err != nil {
+		t.Fatal(err)
+	}
+	said := []string{
+		"node bare has no Pod CIDR",
+		"node single has no IPv6 Pod CIDR",
+		fmt.Sprintf("Pod CIDR %[1]s of node twin overlaps Pod CIDR %[1]s of node %[2]s", taken, nodes[0].Name),
+		fmt.Sprintf("Pod CIDR %s of node intruder overlaps network %s", upperHalf(network), network),
+	}
+	eventually(t, 20*time.Second, func(ctx context.Context) error {
+		errs := []error{conditionSays(ctx, lab, "n2", "False", said...)}
+		for i, reason := range []string{"NoPodCIDR", "PodCIDRFamilyMissing", "PodCIDROverlapsNode", "PodCIDROverlapsNetwork"} {
+			errs = append(errs, eventSays(ctx, lab, "default", "Node/n2", reason, said[i]))
+		}
+		return errors.Join(errs...)
+	})
+	routes, err := ownRoutes(t.Context(), lab)
+	if err != nil || strings.Contains(routes, upperHalf(network).String()) {
+		t.Errorf("a route into the rack's network: %v\n%s", err, routes)
+	}
+	checkQuickMatrix(t, lab, 30*time.Second)
+}
+
+func upperHalf(p netip.Prefix) netip.Prefix {
+	a := p.Masked().Addr().As4()
+	a[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	return netip.PrefixFrom(netip.AddrFrom4(a), p.Bits()+1)
+}
+
+// checkHalfGoodNode lets a node join whose IPv4 Pod CIDR is a part of its own
+// network: it says so, its Pods have no IPv4 address, and IPv6 works.
+func checkHalfGoodNode(t *testing.T, lab *cluster.Lab) {
+	const name = "half"
+	router := lab.Topology.ToRs("B")[0]
+	network, err := router.Interfaces[0].Addresses[0].Addr().Prefix(24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := upperHalf(network)
+	if err := kubectlApply(t.Context(), lab, nodeObject(name, "B", wrong.String(), "fd10:10:0:79::/64")); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := lab.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
+			t.Error(err)
+		}
+		checkQuickMatrix(t, lab, 30*time.Second)
+	}()
+	if err := lab.AddNode(t.Context(), name, "B"); err != nil {
+		t.Fatal(err)
+	}
+	said := fmt.Sprintf("Pod CIDR %s of node %s overlaps network %s", wrong, name, network)
+	eventually(t, 90*time.Second, func(ctx context.Context) error {
+		return errors.Join(conditionSays(ctx, lab, name, "False", said),
+			eventSays(ctx, lab, "default", "Node/"+name, "PodCIDROverlapsNetwork", said))
+	})
+	deploy(t, lab)
+	var pod matrix.Endpoint
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		ends, err := endpointsByName(ctx, lab)
+		if err != nil {
+			return err
+		}
+		pod = ends["a@"+name]
+		if len(pod.Addresses) == 0 {
+			return errors.New("no Pod of the node has an address")
+		}
+		return quickMatrix(ctx, lab)
+	})
+	if len(pod.Addresses) != 1 || !pod.Addresses[0].Is6() {
+		t.Errorf("a Pod of the node has addresses %v, want an IPv6 address only", pod.Addresses)
+	}
+	if out := exec(t, lab, name, "ip", "-4", "-brief", "address", "show", "dev", "wm-gw0"); strings.Contains(out, ".") {
+		t.Errorf("the gateway has an IPv4 address: %s", out)
+	}
+}
