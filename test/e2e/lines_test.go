@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,8 +111,12 @@ func (w *routeWatch) catchUp(t *testing.T) {
 	})
 }
 
-// gone are the times at which a route to a prefix was removed.
-func (w *routeWatch) gone(p netip.Prefix) []line { return w.seen.with("Deleted " + p.String() + " ") }
+// gone are the removals of routes to a prefix that can be used.
+func (w *routeWatch) gone(p netip.Prefix) []line { return w.beginning("Deleted " + p.String() + " ") }
 
-// changed are the times at which there was any word of a route to a prefix.
-func (w *routeWatch) changed(p netip.Prefix) []line { return w.seen.with(p.String() + " ") }
+// added are the routes to a prefix that can be used, new and changed ones.
+func (w *routeWatch) added(p netip.Prefix) []line { return w.beginning(p.String() + " ") }
+
+func (w *routeWatch) beginning(text string) []line {
+	return slices.DeleteFunc(w.seen.with(text), func(l line) bool { return !strings.HasPrefix(l.text, text) })
+}
