@@ -54,9 +54,15 @@ fuzz: ## Every fuzz test for FUZZTIME
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
-.PHONY: bench-datapath bench-cni
+# How often everything is measured; the median counts.
+ROUNDS ?= 5
+
+.PHONY: bench-datapath bench-cni docs-tables
 bench-datapath: ## Throughput, round trips and CPU beside the datapath's limit and the bridge plugin
-	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench -rounds $(ROUNDS)
 
 bench-cni: ## CNI ADD and DEL beside bridge and host-local
-	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestCNI$$' ./test/bench
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestCNI$$' ./test/bench -rounds $(ROUNDS)
+
+docs-tables: ## Put what runs found into the tables of the documents
+	$(GO) run ./test/report/tables
