@@ -138,7 +138,7 @@ func checkWrongCNI(t *testing.T, lab *cluster.Lab) {
 	if after := attachments(t, lab, node); after != before {
 		t.Errorf("after a duplicate container something was left:\n%s\nbefore:\n%s", after, before)
 	}
-	checkQuickMatrix(t, lab, 10*time.Second)
+	checkQuickMatrix(t, lab, regained)
 }
 
 // duplicateContainer adds a container of a Pod of the node again: in the same
@@ -203,7 +203,7 @@ func checkExhausted(t *testing.T, lab *cluster.Lab, addresses int) {
 	if after := attachments(t, lab, node); withoutLast(after) != withoutLast(before) {
 		t.Errorf("something was left:\n%s\nbefore:\n%s", after, before)
 	}
-	checkQuickMatrix(t, lab, 10*time.Second)
+	checkQuickMatrix(t, lab, regained)
 }
 
 func withoutLast(list string) string {

@@ -96,7 +96,7 @@ func checkWrongConfiguration(t *testing.T, lab *cluster.Lab) {
 		if err := contains(logs, append([]string{"Configuration refused"}, plain(c.words)...)...); err != nil {
 			t.Errorf("%s: the agent's log: %v", c.name, err)
 		}
-		checkQuickMatrix(t, lab, 30*time.Second)
+		checkQuickMatrix(t, lab, regained)
 	}
 }
 
@@ -136,7 +136,7 @@ func checkFirstStart(t *testing.T, lab *cluster.Lab) {
 	if strings.Contains(out, "true") {
 		t.Errorf("the agent's Pod counts as ready: %s", out)
 	}
-	checkQuickMatrix(t, lab, 30*time.Second)
+	checkQuickMatrix(t, lab, regained)
 }
 
 // restoreDocument makes the good document the one in force again.

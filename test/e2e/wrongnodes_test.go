@@ -84,7 +84,7 @@ func checkWrongNodes(t *testing.T, lab *cluster.Lab) {
 	if err != nil || strings.Contains(routes, upperHalf(network).String()) {
 		t.Errorf("a route into the rack's network: %v\n%s", err, routes)
 	}
-	checkQuickMatrix(t, lab, 30*time.Second)
+	checkQuickMatrix(t, lab, regained)
 }
 
 func upperHalf(p netip.Prefix) netip.Prefix {
@@ -110,7 +110,7 @@ func checkHalfGoodNode(t *testing.T, lab *cluster.Lab) {
 		if err := lab.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Error(err)
 		}
-		checkQuickMatrix(t, lab, 30*time.Second)
+		checkQuickMatrix(t, lab, regained)
 	}()
 	if err := lab.AddNode(t.Context(), name, "B"); err != nil {
 		t.Fatal(err)
