@@ -107,7 +107,11 @@ func checkHalfGoodNode(t *testing.T, lab *cluster.Lab) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := lab.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		err := lab.RemoveNode(ctx, name)
+		// The garbage collector would take its time.
+		_, podsErr := lab.Kubectl(ctx, "delete", "pods", "-A", "--field-selector=spec.nodeName="+name, "--force", "--grace-period=0")
+		if err := errors.Join(err, podsErr); err != nil {
 			t.Error(err)
 		}
 		checkQuickMatrix(t, lab, regained)
