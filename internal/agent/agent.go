@@ -22,6 +22,7 @@ import (
 	"github.com/waymark-net/waymark/internal/cniinstall"
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/internal/reconcile"
@@ -169,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"node loop", a.loop.Run},
 		{"Pod loop", a.podLoop.Run},
 		{"HTTP server", func(ctx context.Context) error {
-			return serveHTTP(ctx, a.p.Listen, a.health.err, a.registry)
+			return httpserver.Serve(ctx, httpserver.Params{Address: a.p.Listen, Ready: a.health.err, Gatherer: a.registry})
 		}},
 	} {
 		group.Go(func() error {

@@ -3,18 +3,11 @@
 package agent
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // health collects, by part of the agent, why the node is not ready. It is safe
@@ -61,27 +54,4 @@ func (h *health) errOf(parts ...string) error {
 		return nil
 	}
 	return errors.New(strings.Join(lines, "\n"))
-}
-
-// serveHTTP serves /healthz, /readyz and /metrics until ctx ends.
-func serveHTTP(ctx context.Context, address string, ready func() error, gatherer prometheus.Gatherer) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.Handle("/metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serving health and metrics: %w", err)
-	case <-ctx.Done():
-		return errors.Join(context.Cause(ctx), server.Close())
-	}
 }
