@@ -284,7 +284,7 @@ func parsePacket(t *testing.T, packet string) ovstest.Packet {
 	if err != nil {
 		t.Fatalf("packet %s: %v", packet, err)
 	}
-	return ovstest.Packet(f.Match)
+	return f.Match
 }
 
 // checkVerdict compares a verdict with what a case wants.
