@@ -132,7 +132,7 @@ func New(p Params) (*Agent, error) {
 	a.flows = openflow.New(openflow.Params{Socket: filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
-		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() },
+		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
 	})
 	a.pods = newPodSwitch(a.vsdb, a.flows)
 	a.status = newStatusWriter(clients, p.NodeName)
@@ -286,6 +286,14 @@ func (a *Agent) onSwitch(c vsdb.Change) {
 		return
 	}
 	a.podLoop.Mark()
+}
+
+// onLinkGone looks after Pods when one of them has lost its link. The CNI
+// server forgets an attachment before it removes the link.
+func (a *Agent) onLinkGone(name string) {
+	if podlink.IsHostInterface(name) && a.cni.Attached(name) {
+		a.podLoop.Mark()
+	}
 }
 
 func (a *Agent) onRoutes(e routing.PathEvent) {

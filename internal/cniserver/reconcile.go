@@ -224,6 +224,12 @@ func (s *Server) restore(ctx context.Context, a attachment, st state, portsKnown
 	return errors.Join(errs...)
 }
 
+// Attached tells whether there should be a Pod behind a host interface.
+func (s *Server) Attached(hostInterface string) bool {
+	_, found, err := s.records.get(hostInterface)
+	return found || err != nil
+}
+
 // Attachments returns all Pod interfaces that should be attached, sorted by
 // HostInterface.
 func (s *Server) Attachments() ([]PodInterface, error) {

@@ -33,6 +33,9 @@ type WatcherParams struct {
 	Gateway string
 	// Ignore tells which links come and go without meaning; may be nil.
 	Ignore func(name string) bool
+	// Gone is called, as Notify is, with the name of every link that was
+	// removed, ignored or not; may be nil.
+	Gone func(name string)
 	// Notify is called from Run's goroutine and must return soon: it marks
 	// things dirty, and nothing else.
 	Notify func(Change)
@@ -78,6 +81,9 @@ func (w *Watcher) listen(ctx context.Context) error {
 		}
 		var all Change
 		for _, m := range msgs {
+			if m.Header.Type == unix.RTM_DELLINK && w.p.Gone != nil {
+				w.p.Gone(linkName(m))
+			}
 			c, neighOn := classify(m)
 			if c == ChangedNeighbours && !w.isGateway(neighOn) || c == ChangedLinks && w.ignored(m) {
 				continue
