@@ -26,18 +26,16 @@ import (
 	"github.com/waymark-net/waymark/test/report"
 )
 
-const (
-	churnRounds = 10
-	churnPods   = 50 // of a round
-)
+// churnPods are created at once.
+const churnPods = 50
 
 // churnLabel selects the Pods of the churn.
 const churnLabel = "app=churn"
 
-// checkChurn creates and deletes 500 Pods, 50 at a time. Every agent is killed
-// once while Pods are created and once while they are deleted. Every Pod is
-// reached from another node, and nothing is left on any node.
-func checkChurn(t *testing.T, lab *cluster.Lab) {
+// checkChurn creates and deletes Pods, 50 at a time. Every agent is killed once
+// while Pods are created and once while they are deleted. Every Pod is reached
+// from another node, and in the end nothing is left on any node.
+func checkChurn(t *testing.T, lab *cluster.Lab, rounds int) {
 	config, err := lab.RESTConfig()
 	if err != nil {
 		t.Fatal(err)
@@ -49,19 +47,20 @@ func checkChurn(t *testing.T, lab *cluster.Lab) {
 	pods := clients.CoreV1().Pods(workload.Namespace)
 	before := belongings(t, lab)
 	started := time.Now()
-	for round := range churnRounds {
+	for round := range rounds {
 		createPods(t, lab, pods, round)
-		if round == 3 {
+		if round == rounds/3 {
 			killAgents(t, lab)
 		}
 		checkPods(t, lab, round)
 		deletePods(t, pods)
-		if round == 6 {
+		if round == rounds*2/3 {
 			killAgents(t, lab)
 		}
 		awaitNoPods(t, pods)
+		t.Logf("round %d done after %s", round, time.Since(started).Round(time.Second))
 	}
-	total := churnRounds * churnPods
+	total := rounds * churnPods
 	seconds := time.Since(started).Seconds()
 	record(t, report.Measure(fmt.Sprintf("%d Pods created, reached and deleted", total), seconds, "s"))
 	for _, node := range nodeNames(lab) {

@@ -21,7 +21,7 @@ type variant struct {
 // TestDualStack runs everything that takes the default lab, which starts in
 // noEncap; every case leaves it in noEncap with its nodes and Pods.
 func TestDualStack(t *testing.T) {
-	lab := newLab(t, "dual", nil)
+	lab := newLab(t, "dual", func(d *cluster.Description) { d.Tags = []string{"latest", upgradeTag} })
 	deploy(t, lab)
 	check(t, "noEncap", func(t *testing.T) {
 		checkRouters(t, lab, true)
@@ -53,6 +53,9 @@ func TestDualStack(t *testing.T) {
 	trafficInNoEncap(t, lab)
 	check(t, "wrong input", func(t *testing.T) { checkWrongInput(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
+	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
+	check(t, "churn", func(t *testing.T) { checkChurn(t, lab, 10) })
+	check(t, "nodes", func(t *testing.T) { checkNodes(t, lab) })
 }
 
 // TestIPv4Only is also the lab with jumbo frames and room for few Pods.
