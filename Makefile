@@ -39,13 +39,10 @@ integration: ## Tests on real OVS, FRR and namespaces (root)
 e2e: ## The end-to-end suite on the lab (root)
 	$(GO) test -tags e2e -count=1 -timeout 40m -v ./test/e2e
 
-.PHONY: generate tables
+.PHONY: generate
 generate: ## Custom resource definitions, manifests, deepcopy code, the pipeline reference
 	tools/generate.sh
 	$(GO) generate ./...
-
-tables: ## The tables in docs/, from the reports in out/
-	$(GO) run ./test/report/tables
 
 .PHONY: fuzz
 FUZZTIME ?= 10s
