@@ -21,7 +21,7 @@ import (
 // Limits of Events: a burst for each object, then one in five minutes; what is
 // said again and again becomes a count. maxMessage is the API's own limit.
 const (
-	eventBurst = 10
+	eventBurst = 25
 	eventQPS   = 1. / 300
 	maxMessage = 1024
 )
