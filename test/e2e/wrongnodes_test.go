@@ -63,6 +63,7 @@ func checkWrongNodes(t *testing.T, lab *cluster.Lab) {
 		for _, node := range nodeNames(lab) {
 			eventually(t, 20*time.Second, func(ctx context.Context) error { return conditionSays(ctx, lab, node, "True") })
 		}
+		allocates(t, lab)
 	}()
 	if err := kubectlApply(t.Context(), lab, objects); err != nil {
 		t.Fatal(err)
@@ -85,6 +86,25 @@ func checkWrongNodes(t *testing.T, lab *cluster.Lab) {
 		t.Errorf("a route into the rack's network: %v\n%s", err, routes)
 	}
 	checkQuickMatrix(t, lab, regained)
+}
+
+// allocates waits until the allocator of Pod CIDRs is at work: one that starts
+// while a node has a Pod CIDR of another range ends itself.
+func allocates(t *testing.T, lab *cluster.Lab) {
+	const name = "allocated"
+	if err := kubectlApply(t.Context(), lab, nodeObject(name, "A")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		out, err := lab.Kubectl(ctx, "get", "node", name, "-o", "jsonpath={.spec.podCIDR}")
+		if err == nil && out == "" {
+			return fmt.Errorf("node %s was given no Pod CIDR", name)
+		}
+		return err
+	})
+	if _, err := lab.Kubectl(context.WithoutCancel(t.Context()), "delete", "node", name); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func upperHalf(p netip.Prefix) netip.Prefix {
