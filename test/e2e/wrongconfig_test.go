@@ -158,7 +158,7 @@ func configValid(ctx context.Context, lab *cluster.Lab, node, want string) error
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(string(out), "\nwaymark_config_valid "+want+"\n") {
+	if !strings.Contains(out, "\nwaymark_config_valid "+want+"\n") {
 		return fmt.Errorf("waymark_config_valid of %s is not %s", node, want)
 	}
 	return nil
