@@ -108,6 +108,10 @@ func (a *Agent) restoreUplink(ctx context.Context) error {
 	if layout.Uplink == nil || layout.Uplink.Name != nic {
 		return nil
 	}
+	// The node may have come back with another network interface of that name.
+	if layout.Uplink.MAC, err = macOf(nic); err != nil {
+		return err
+	}
 	if _, err := a.vsdb.Apply(ctx, layout.Switch()); err != nil {
 		return err
 	}

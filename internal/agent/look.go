@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -98,14 +99,28 @@ func (a *Agent) uplink(ctx context.Context, conf *config.Config, node *kube.Node
 	if err != nil {
 		return Uplink{}, err
 	}
-	u := Uplink{Name: found.Name, NIC: found.Name, MAC: found.MAC, MTU: found.PathMTU}
+	u := Uplink{Name: found.Name, NIC: found.Name, MTU: found.PathMTU}
 	if nic != "" {
 		u.NIC = nic
+	}
+	if u.MAC, err = macOf(u.NIC); err != nil {
+		return Uplink{}, err
 	}
 	if conf.Datapath == config.DatapathNetdev {
 		u.Name = vsdb.ExternalBridge
 	}
 	return u, nil
+}
+
+// macOf returns the hardware address of a network interface. The bridge that
+// stands in for it must be told this one and not asked for its own: the switch
+// takes a bridge down to change its address, and its routes go with that.
+func macOf(nic string) (net.HardwareAddr, error) {
+	i, err := net.InterfaceByName(nic)
+	if err != nil {
+		return nil, fmt.Errorf("hardware address of uplink %s: %w", nic, err)
+	}
+	return i.HardwareAddr, nil
 }
 
 // moved names the uplink as it will be called once the network interface is a

@@ -159,15 +159,16 @@ type situation struct {
 // want decides what the uplink should look like.
 //
 // While the bridge is the one that was set up, what people change on it
-// counts, as it would on a NIC. A bridge that the switch made anew is empty:
-// then what was saved counts. What appears on the NIC (a DHCP client, the
+// counts, as it would on a NIC. A bridge that the switch made anew is empty,
+// and one whose MAC the switch changed was down for that and has lost its
+// routes: then what was saved counts. What appears on the NIC (a DHCP client, the
 // boot scripts, a move that was interrupted) counts in any case, and after a
 // reboot it replaces what was saved.
 func (s situation) want() l3Config {
 	switch {
 	case s.state == nil || s.state.BootID != s.bootID && s.nic.usable():
 		return merge(s.bridge, s.nic)
-	case s.state.BridgeIndex == s.bridgeIndex && s.bridgeUp && s.bridge.usable():
+	case s.state.BridgeIndex == s.bridgeIndex && s.state.Config.MAC == s.bridge.MAC && s.bridgeUp && s.bridge.usable():
 		return merge(s.bridge, s.nic)
 	default:
 		return merge(s.state.Config, s.nic)

@@ -54,6 +54,10 @@ func TestSituationWant(t *testing.T) {
 			"interrupted",
 			situation{state: &uplinkState{BootID: "boot", Config: nic}, nic: empty, bridge: halfway, bridgeIndex: 7, bridgeUp: true}, nic,
 		},
+		{
+			"MAC changed by the switch, which flushed routes",
+			situation{state: saved, nic: empty, bridge: l3Config{MAC: "02:00:00:00:00:99", Addresses: nic.Addresses[:1]}, bridgeIndex: 7, bridgeUp: true}, nic,
+		},
 		{"something new on the NIC", situation{state: saved, nic: changed, bridge: nic, bridgeIndex: 7, bridgeUp: true}, both},
 		{"reboot, another address", situation{state: saved, nic: changed, bridge: empty, bridgeIndex: 7}, changed},
 		{"reboot, NIC not configured", situation{state: saved, nic: empty, bridge: empty, bridgeIndex: 7}, nic},

@@ -119,6 +119,11 @@ func (l *Lab) RemoveNode(ctx context.Context, name string) error {
 			if _, err := l.Kubectl(ctx, "delete", "node", name, "--ignore-not-found"); err != nil {
 				return err
 			}
+			// Nobody is left to end its Pods, and the collector of orphans takes a minute.
+			if _, err := l.Kubectl(ctx, "delete", "pods", "--all-namespaces", "--field-selector=spec.nodeName="+name,
+				"--force", "--grace-period=0"); err != nil {
+				return err
+			}
 			if err := l.Topology.RemoveNode(name); err != nil {
 				return err
 			}
