@@ -19,10 +19,9 @@ const (
 	ovsdb = "--db=unix:/var/run/openvswitch/db.sock"
 	brInt = "unix:/var/run/openvswitch/br-int.mgmt"
 	// regained bounds how long Pods may be cut off by something that has to be
-	// made again. It takes seconds, which the log of the test has; the bound is
-	// for a small machine that is busy, where the kubelet alone takes ten of them
-	// to start a container again.
-	regained = time.Minute
+	// made again. It takes seconds, which the log of the test has; the kubelet
+	// alone takes ten of them to start a container again.
+	regained = 30 * time.Second
 )
 
 // podPort is a shell function that prints the port of one of the node's Pods.
