@@ -83,7 +83,7 @@ func quickMatrix(ctx context.Context, lab *cluster.Lab) error {
 	if err != nil {
 		return err
 	}
-	result := matrix.Run(ctx, matrix.Params{Endpoints: ends, Protocols: []string{probe.TCP}, Millis: 5000})
+	result := matrix.Run(ctx, matrix.Params{Endpoints: ends, Protocols: []string{probe.TCP}, Millis: 1000})
 	failures := result.Failures()
 	if len(failures) == 0 {
 		return nil
