@@ -6,6 +6,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,28 +36,45 @@ const (
 
 	cniLoad    = "/opt/bench/cniload"
 	pluginsDir = "/opt/bench/plugins"
-	bridgeConf = "/etc/bench/10-bridge.conflist"
-	// productConf is what the agent wrote.
-	productConf = "/etc/cni/net.d/05-waymark.conflist"
+	// installedDir and installedConf are the product's.
+	installedDir  = "/opt/cni/bin"
+	installedConf = "/etc/cni/net.d/05-waymark.conflist"
 )
 
-// bridgeList is a usual configuration of the bridge plugin, in two families.
-const bridgeList = `{
-  "cniVersion": "1.0.0", "name": "bench",
-  "plugins": [{
-    "type": "bridge", "bridge": "bench0", "isGateway": true,
-    "ipam": {
-      "type": "host-local", "dataDir": "/run/bench-ipam",
-      "ranges": [[{"subnet": "10.99.0.0/16"}], [{"subnet": "fd99::/64"}]],
-      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
-    }
-  }]
+// bridgePlugin is a usual configuration of the bridge plugin, in two families.
+const bridgePlugin = `{
+  "type": "bridge", "bridge": "bench0", "isGateway": true,
+  "ipam": {
+    "type": "host-local", "dataDir": "/run/bench-ipam",
+    "ranges": [[{"subnet": "10.99.0.0/16"}], [{"subnet": "fd99::/64"}]],
+    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+  }
 }`
 
-// request is one kind of CNI request in a plugin, alone or among many.
+// request is one kind of CNI request: to a plugin alone or to the whole list of
+// plugins that is installed with the product, alone or among many requests.
 type request struct {
 	plugin, command string
-	atOnce          bool
+	chained, atOnce bool
+}
+
+// suffix tells requests of one command apart in the report.
+func (r request) suffix() string {
+	out := ""
+	if r.chained {
+		out += " chained"
+	}
+	if r.atOnce {
+		out += fmt.Sprintf(" %d at once", together)
+	}
+	return out
+}
+
+func configOf(plugin string, chained bool) string {
+	if chained {
+		plugin += "-chained"
+	}
+	return "/etc/bench/" + plugin + ".conflist"
 }
 
 // cniTimes is what cniload prints.
@@ -63,6 +82,9 @@ type cniTimes struct {
 	Add []float64 `json:"addMs"`
 	Del []float64 `json:"delMs"`
 }
+
+// kinds are the requests that are measured.
+var kinds = []request{{}, {atOnce: true}, {chained: true}, {chained: true, atOnce: true}}
 
 // TestCNI measures how long it takes to attach and detach Pods through the real
 // agent on a node of the lab, beside the plugins bridge and host-local there.
@@ -76,43 +98,40 @@ func TestCNI(t *testing.T) {
 	}
 	installLoad(t, lab, h)
 
-	plugins := map[string][]string{
-		"waymark": {"--config=" + productConf, "--plugins=/opt/cni/bin"},
-		"bridge":  {"--config=" + bridgeConf, "--plugins=" + pluginsDir},
-	}
 	got := samples[request]{}
 	for round := range *rounds {
-		for _, atOnce := range []bool{false, true} {
+		for _, kind := range kinds {
 			count, parallel := oneByOne, 1
-			if atOnce {
+			if kind.atOnce {
 				count, parallel = together, together
 			}
 			names := []string{"waymark", "bridge"}
 			if round%2 == 1 {
-				names = []string{"bridge", "waymark"}
+				slices.Reverse(names)
 			}
 			for _, name := range names {
-				result := load(t, h, append(plugins[name], "--count="+strconv.Itoa(count), "--parallel="+strconv.Itoa(parallel))...)
-				got.add(request{name, "ADD", atOnce}, result.Add...)
-				got.add(request{name, "DEL", atOnce}, result.Del...)
+				result := load(t, h, "--config="+configOf(name, kind.chained), "--plugins="+pluginsDir,
+					"--count="+strconv.Itoa(count), "--parallel="+strconv.Itoa(parallel))
+				kind.plugin = name
+				for command, times := range map[string][]float64{"ADD": result.Add, "DEL": result.Del} {
+					kind.command = command
+					got.add(kind, times...)
+				}
 			}
 		}
 		t.Logf("round %d of %d is done", round+1, *rounds)
 	}
-	for _, atOnce := range []bool{false, true} {
-		suffix := ""
-		if atOnce {
-			suffix = fmt.Sprintf(" %d at once", together)
-		}
+	for _, kind := range kinds {
 		for _, command := range []string{"ADD", "DEL"} {
 			for _, q := range []float64{0.5, 0.99} {
-				own := got.quantile(request{"waymark", command, atOnce}, q)
-				other := got.quantile(request{"bridge", command, atOnce}, q)
-				r.Add(report.Measure(fmt.Sprintf("%s p%.0f%s", command, q*100, suffix), own, "ms").Beside(other))
+				own, other := kind, kind
+				own.plugin, own.command, other.plugin, other.command = "waymark", command, "bridge", command
+				r.Add(report.Measure(fmt.Sprintf("%s p%.0f%s", command, q*100, kind.suffix()), got.quantile(own, q), "ms").
+					Beside(got.quantile(other, q)))
 			}
 		}
 	}
-	resident := residentWith(t, h, plugins["waymark"])
+	resident := residentWith(t, h, "--config="+configOf("waymark", true), "--plugins="+pluginsDir)
 	row := report.Measure("agent RSS", resident, "MB")
 	row.Note = fmt.Sprintf("with %d Pods on the node", full)
 	r.Add(row)
@@ -137,9 +156,35 @@ func installLoad(t *testing.T, lab *cluster.Lab, h *host.Host) {
 			t.Fatal(err)
 		}
 	}
-	_, err := h.Output(t.Context(), strings.NewReader(bridgeList), "install", "-D", "-m", "644", "/dev/stdin", bridgeConf)
+	if _, err := h.Output(t.Context(), nil, "sh", "-c", "cp "+installedDir+"/* "+pluginsDir); err != nil {
+		t.Fatal(err)
+	}
+	out, err := h.Output(t.Context(), nil, "cat", installedConf)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var installed struct {
+		CNIVersion string            `json:"cniVersion"`
+		Name       string            `json:"name"`
+		Plugins    []json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal([]byte(out), &installed); err != nil || len(installed.Plugins) == 0 {
+		t.Fatalf("%s: %v\n%s", installedConf, err, out)
+	}
+	for name, plugin := range map[string]json.RawMessage{"waymark": installed.Plugins[0], "bridge": json.RawMessage(bridgePlugin)} {
+		for chained, plugins := range map[bool][]json.RawMessage{
+			false: {plugin}, true: append([]json.RawMessage{plugin}, installed.Plugins[1:]...),
+		} {
+			list := installed
+			list.Name, list.Plugins = name, plugins
+			content, err := json.Marshal(list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.Output(t.Context(), bytes.NewReader(content), "install", "-D", "-m", "644", "/dev/stdin", configOf(name, chained)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -158,7 +203,7 @@ func load(t *testing.T, h *host.Host, args ...string) cniTimes {
 
 // residentWith fills the node up to the usual number of Pods and returns the
 // agent's resident memory in MB then.
-func residentWith(t *testing.T, h *host.Host, plugin []string) float64 {
+func residentWith(t *testing.T, h *host.Host, plugin ...string) float64 {
 	t.Helper()
 	out, err := h.Output(t.Context(), nil, "sh", "-c", "ip -o link | grep -c ' wm[0-9a-f]\\{12\\}' || true")
 	if err != nil {
