@@ -149,6 +149,7 @@ func New(p Params) (*Agent, error) {
 		return nil, err
 	}
 	a.registry.MustRegister(flowCollectors(a.flows.Stats)...)
+	a.registry.MustRegister(newBGPCollector(a.bgpSessions))
 	return a, nil
 }
 
@@ -304,6 +305,13 @@ func (a *Agent) onRoutes(e routing.PathEvent) {
 func (a *Agent) onSessions(s []routing.SessionStatus) {
 	a.sessions.Store(&s)
 	a.loop.Mark()
+}
+
+func (a *Agent) bgpSessions() []routing.SessionStatus {
+	if s := a.sessions.Load(); s != nil {
+		return *s
+	}
+	return nil
 }
 
 func (a *Agent) learned() routing.PathEvent {

@@ -148,10 +148,7 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 		node:          seen.node,
 		document:      a.watcher.Snapshot().Document,
 		documentError: seen.document,
-		sessions:      kube.Report{Node: seen.node, Problems: seen.peers},
-	}
-	if s := a.sessions.Load(); s != nil {
-		r.sessions.Sessions = *s
+		sessions:      kube.Report{Node: seen.node, Problems: seen.peers, Sessions: a.bgpSessions()},
 	}
 	_, unready := a.cniSettings()
 	r.serving = unready == nil

@@ -64,7 +64,7 @@ func checkChurn(t *testing.T, lab *cluster.Lab, rounds int) {
 	seconds := time.Since(started).Seconds()
 	record(t, report.Measure(fmt.Sprintf("%d Pods created, reached and deleted", total), seconds, "s"))
 	for _, node := range nodeNames(lab) {
-		err := until(t.Context(), 90*time.Second, func(ctx context.Context) error {
+		err := cluster.Until(t.Context(), 90*time.Second, func(ctx context.Context) error {
 			now, err := belongingsOf(ctx, lab, node)
 			if err != nil {
 				return err

@@ -150,29 +150,7 @@ func collect(ctx context.Context, t *testing.T, name string) {
 // eventually asks until there is no complaint, or fails with the last one.
 func eventually(t *testing.T, limit time.Duration, ask func(ctx context.Context) error) {
 	t.Helper()
-	if err := until(t.Context(), limit, ask); err != nil {
+	if err := cluster.Until(t.Context(), limit, ask); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func until(ctx context.Context, limit time.Duration, ask func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	var last error
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return nil
-		}
-		if last == nil || ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not within %s: %w", limit, last)
-		case <-ticker.C:
-		}
 	}
 }

@@ -109,7 +109,7 @@ func checkRouters(t *testing.T, lab *cluster.Lab, want bool) {
 		t.Fatal(err)
 	}
 	for _, router := range lab.Topology.WithRole(topology.RoleToR, topology.RoleSpine) {
-		err := until(t.Context(), 15*time.Second, func(ctx context.Context) error {
+		err := cluster.Until(t.Context(), 15*time.Second, func(ctx context.Context) error {
 			known, err := workload.KnownPrefixes(ctx, lab, router.Name)
 			if err != nil {
 				return err

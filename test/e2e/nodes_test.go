@@ -134,7 +134,7 @@ func noteOf(err error, otherwise string) string {
 // await returns when the first of some lines after a time came.
 func (w *routeWatch) await(ctx context.Context, since, deadline time.Time, find func() []line) (time.Time, error) {
 	var at time.Time
-	err := until(ctx, max(time.Until(deadline), time.Second), func(context.Context) error {
+	err := cluster.Until(ctx, max(time.Until(deadline), time.Second), func(context.Context) error {
 		for _, l := range find() {
 			if l.at.After(since) {
 				at = l.at

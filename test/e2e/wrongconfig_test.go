@@ -25,7 +25,7 @@ func checkWrongInput(t *testing.T, lab *cluster.Lab) {
 	check(t, "announcements", func(t *testing.T) { checkStrangePeer(t, lab) })
 	check(t, "CNI requests", func(t *testing.T) { checkWrongCNI(t, lab) })
 	check(t, "Pod CIDRs of nodes", func(t *testing.T) { checkWrongNodes(t, lab) })
-	check(t, "Pod CIDR of a node that joins", func(t *testing.T) { checkHalfGoodNode(t, lab) })
+	check(t, "Pod CIDRs of nodes that join", func(t *testing.T) { checkHalfGoodNodes(t, lab) })
 }
 
 // goodDocument is the configuration that wrong ones replace.

@@ -113,25 +113,32 @@ func upperHalf(p netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4(a), p.Bits()+1)
 }
 
-// checkHalfGoodNode lets a node join whose IPv4 Pod CIDR is a part of its own
-// network: it says so, its Pods have no IPv4 address, and IPv6 works.
-func checkHalfGoodNode(t *testing.T, lab *cluster.Lab) {
-	const name = "half"
-	router := lab.Topology.ToRs("B")[0]
-	network, err := router.Interfaces[0].Addresses[0].Addr().Prefix(24)
+// checkHalfGoodNodes lets nodes join whose IPv4 Pod CIDR is a part of their own
+// network, and then n1's.
+func checkHalfGoodNodes(t *testing.T, lab *cluster.Lab) {
+	network, err := lab.Topology.ToRs("B")[0].Interfaces[0].Addresses[0].Addr().Prefix(24)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrong := upperHalf(network)
+	checkHalfGoodNode(t, lab, "part", wrong, "PodCIDROverlapsNetwork",
+		fmt.Sprintf("Pod CIDR %s of node part overlaps network %s", wrong, network))
+	taken := podCIDRsOf(t, lab, "n1")[0]
+	checkHalfGoodNode(t, lab, "twin", taken, "PodCIDROverlapsNode",
+		fmt.Sprintf("Pod CIDR %[1]s of node twin overlaps Pod CIDR %[1]s of node n1", taken))
+	// The allocator takes the Pod CIDR of n1 for free now. It looks again.
+	exec(t, lab, topology.ControlPlane, "sh", "-ec", "kill -9 $(pgrep -x kube-controller)")
+	allocates(t, lab)
+}
+
+// checkHalfGoodNode lets a node join whose IPv4 Pod CIDR is wrong: it says so,
+// its Pods have no IPv4 address, and IPv6 works, as everything else does.
+func checkHalfGoodNode(t *testing.T, lab *cluster.Lab, name string, wrong netip.Prefix, reason, said string) {
 	if err := kubectlApply(t.Context(), lab, nodeObject(name, "B", wrong.String(), "fd10:10:0:79::/64")); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		ctx := context.WithoutCancel(t.Context())
-		err := lab.RemoveNode(ctx, name)
-		// The garbage collector would take its time.
-		_, podsErr := lab.Kubectl(ctx, "delete", "pods", "-A", "--field-selector=spec.nodeName="+name, "--force", "--grace-period=0")
-		if err := errors.Join(err, podsErr); err != nil {
+		if err := lab.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Error(err)
 		}
 		checkQuickMatrix(t, lab, regained)
@@ -139,10 +146,9 @@ func checkHalfGoodNode(t *testing.T, lab *cluster.Lab) {
 	if err := lab.AddNode(t.Context(), name, "B"); err != nil {
 		t.Fatal(err)
 	}
-	said := fmt.Sprintf("Pod CIDR %s of node %s overlaps network %s", wrong, name, network)
 	eventually(t, 90*time.Second, func(ctx context.Context) error {
 		return errors.Join(conditionSays(ctx, lab, name, "False", said),
-			eventSays(ctx, lab, "default", "Node/"+name, "PodCIDROverlapsNetwork", said))
+			eventSays(ctx, lab, "default", "Node/"+name, reason, said))
 	})
 	deploy(t, lab)
 	var pod matrix.Endpoint

@@ -29,7 +29,7 @@ kind: ConfigMap
 metadata: {name: waymark-apiserver, namespace: kube-system}
 data: {KUBERNETES_SERVICE_HOST: %q, KUBERNETES_SERVICE_PORT: %q}
 `, server.Addr(), strconv.Itoa(kubernetes.APIPort))
-	return until(ctx, apiDeadline, func(ctx context.Context) error { return l.ApplyObjects(ctx, object) })
+	return Until(ctx, apiDeadline, func(ctx context.Context) error { return l.ApplyObjects(ctx, object) })
 }
 
 // ApplyObjects applies objects given as YAML, over whatever others own of them.

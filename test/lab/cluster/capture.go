@@ -94,7 +94,7 @@ const settleDeadline = 5 * time.Second
 
 // Stop ends the recording once it holds all that the link had carried before.
 func (c *Capture) Stop() error {
-	err := until(context.Background(), settleDeadline, func(ctx context.Context) error { return c.settled(ctx) })
+	err := Until(context.Background(), settleDeadline, func(ctx context.Context) error { return c.settled(ctx) })
 	select {
 	case c.signals <- syscall.SIGINT:
 		if endErr := <-c.ended; endErr != nil {

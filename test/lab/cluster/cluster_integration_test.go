@@ -108,7 +108,7 @@ func reach(ctx context.Context, l *Lab, from, node string) error {
 
 func eventually(t *testing.T, what string, ask func(ctx context.Context) error) {
 	t.Helper()
-	if err := until(t.Context(), patience, ask); err != nil {
+	if err := Until(t.Context(), patience, ask); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 }

@@ -44,7 +44,7 @@ func TestProgress(t *testing.T) {
 func TestUntil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		err := until(t.Context(), time.Minute, func(context.Context) error {
+		err := Until(t.Context(), time.Minute, func(context.Context) error {
 			if asked++; asked < 5 {
 				return errors.New("not yet")
 			}
@@ -53,7 +53,7 @@ func TestUntil(t *testing.T) {
 		if err != nil || asked != 5 {
 			t.Errorf("asked %d times, %v", asked, err)
 		}
-		err = until(t.Context(), time.Minute, func(context.Context) error { return errors.New("n3 is missing") })
+		err = Until(t.Context(), time.Minute, func(context.Context) error { return errors.New("n3 is missing") })
 		if err == nil || err.Error() != "gave up after 1m0s: n3 is missing" {
 			t.Errorf("error %v", err)
 		}

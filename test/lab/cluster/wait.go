@@ -21,9 +21,9 @@ const (
 	sessionDeadline  = time.Minute
 )
 
-// until asks again and again until there is no complaint. When time is over,
+// Until asks again and again until there is no complaint. When time is over,
 // the last complaint is the error.
-func until(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
+func Until(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -60,7 +60,7 @@ func (l *Lab) waitAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, apiDeadline, func(ctx context.Context) error {
+	return Until(ctx, apiDeadline, func(ctx context.Context) error {
 		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	})
@@ -73,7 +73,7 @@ func (l *Lab) waitRegistered(ctx context.Context, nodes []topology.Host) error {
 		return err
 	}
 	want := len(l.Topology.PodPrefixes())
-	return until(ctx, registerDeadline, func(ctx context.Context) error {
+	return Until(ctx, registerDeadline, func(ctx context.Context) error {
 		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (l *Lab) waitRegistered(ctx context.Context, nodes []topology.Host) error {
 // waitRouters waits for the sessions between routers.
 func (l *Lab) waitRouters(ctx context.Context) error {
 	return forEach(l.Topology.WithRole(topology.RoleToR, topology.RoleSpine), func(h topology.Host) error {
-		return until(ctx, sessionDeadline, func(ctx context.Context) error {
+		return Until(ctx, sessionDeadline, func(ctx context.Context) error {
 			out, err := l.Vtysh(ctx, h.Name, "show bgp summary json")
 			if err != nil {
 				return err
