@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -30,8 +31,10 @@ type learned struct {
 	filtered map[routing.Family]map[routing.FilterReason]int
 	// complete is sticky: the peer counts as converged.
 	complete bool
-	// rested is when a peer that exceeded the limit is tried again.
+	// rested is when a peer that rests is tried again.
 	rested time.Time
+	// confirming is since when the peer has owed us the answer to our OPEN.
+	confirming time.Time
 }
 
 // markAll has everything read again, for a new filter.
@@ -82,22 +85,51 @@ func (i *instance) readPeer(ctx context.Context, a netip.Addr, p *peer, filter *
 	p.received = received
 	for f, n := range received {
 		if n > i.limit && p.rested.IsZero() {
-			return i.rest(ctx, p, fmt.Sprintf("the peer announced more than %d %s prefixes, the session rests for %s", i.limit, f, prefixLimitRest))
+			return i.rest(ctx, p, prefixLimitRest, "too many prefixes",
+				fmt.Sprintf("the peer announced more than %d %s prefixes, the session rests for %s", i.limit, f, prefixLimitRest))
 		}
 	}
 	p.used, p.filtered = routing.Import(routes, filter, p.conf.Import)
 	return nil
 }
 
-// rest ends the session of a peer for prefixLimitRest.
-func (i *instance) rest(ctx context.Context, p *peer, why string) error {
-	p.rested = time.Now().Add(prefixLimitRest)
+// rest ends the session of a peer, or the attempt at one, for a while. The peer
+// is told the first reason, we say the second.
+func (i *instance) rest(ctx context.Context, p *peer, d time.Duration, told, why string) error {
+	p.rested = time.Now().Add(d)
 	i.watch.blame(p.conf.Address, why)
-	err := i.bgp.DisablePeer(ctx, &api.DisablePeerRequest{Address: p.conf.Address.String(), Communication: "too many prefixes"})
+	err := i.bgp.DisablePeer(ctx, &api.DisablePeerRequest{Address: p.conf.Address.String(), Communication: told})
 	if err != nil {
-		return fmt.Errorf("ending the session: %w", err)
+		return fmt.Errorf("BGP peer %s: ending the session: %w", p.conf.Name, err)
 	}
 	return nil
+}
+
+// confirmTime is how long a peer may take to answer our OPEN with the KEEPALIVE
+// that confirms it, which it sends at once.
+const confirmTime = 5 * time.Second
+
+// free tries again where the peer does not confirm our OPEN. When both ends
+// connect at the same moment, each has to keep the same one of the two
+// connections (RFC 4271, section 6.8). GoBGP does not always choose, and both
+// would wait for the hold timer.
+func (i *instance) free(ctx context.Context, sessions []routing.SessionStatus, now time.Time) error {
+	var errs []error
+	for _, s := range sessions {
+		p, ok := i.peers[s.Address]
+		switch {
+		case !ok:
+		case s.State != routing.SessionOpenConfirm:
+			p.confirming = time.Time{}
+		case p.confirming.IsZero():
+			p.confirming = now
+		case now.Sub(p.confirming) >= confirmTime && p.rested.IsZero():
+			// The other end may do the same: not again at the same moment.
+			errs = append(errs, i.rest(ctx, p, rand.N(2*time.Second), "",
+				fmt.Sprintf("the peer did not confirm our OPEN message within %s", confirmTime)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // wake tries the peers again that have rested.

@@ -5,7 +5,10 @@ package gobgp
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,6 +138,48 @@ func TestDeadPeerDefersLittle(t *testing.T) {
 	b.eventually("learned in spite of the dead peer", has(route("10.10.1.0/24", "192.0.2.1", "p127.0.5.1")))
 	a.eventually("dead peer named", errorLike("p127.0.5.3", "connection refused by 127.0.5.3 port"))
 	a.eventually("converged after the restart time", func(ev routing.PathEvent, _ []routing.SessionStatus) bool { return ev.Converged })
+}
+
+// TestPeerThatDoesNotConfirm has a peer that sends OPEN and then nothing: it is
+// tried again long before the hold timer ends.
+func TestPeerThatDoesNotConfirm(t *testing.T) {
+	const node, router = "127.0.7.1", "127.0.7.2"
+	l, err := net.Listen("tcp", router+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { _ = l.Close() })
+	attempts := make(chan struct{}, 2)
+	wg.Go(func() {
+		for range cap(attempts) {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write(open(9, true))
+			attempts <- struct{}{}
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+	})
+	s := startSpeaker(t)
+	c := conf(end{node, 65001, -1})
+	c.Peers = []routing.Peer{{
+		Name: "mute", Address: ip(router), Port: l.Addr().(*net.TCPAddr).Port, ASN: 65002, SourceAddress: ip(node),
+		Timers: routing.Timers{ConnectRetry: 2 * time.Second},
+	}}
+	s.set(c)
+	s.eventually("named", errorLike("mute", "did not confirm our OPEN message"))
+	for range cap(attempts) {
+		select {
+		case <-attempts:
+		case <-time.After(deadline):
+			t.Fatal("the peer was not tried again")
+		}
+	}
+	s.end()
 }
 
 func TestPortInUse(t *testing.T) {

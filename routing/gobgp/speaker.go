@@ -170,10 +170,11 @@ func (s *Speaker) deliver(ctx context.Context) {
 	err := errors.Join(readErr, s.inst.wake(ctx, now))
 	sessions, statusErr := s.inst.status(ctx)
 	if statusErr == nil {
+		err = errors.Join(err, s.inst.free(ctx, sessions, now))
 		s.deliverSessions(sessions)
 	}
 	if err = errors.Join(err, statusErr); err != nil && ctx.Err() == nil {
-		s.watch.logger.Error(err, "Reading the state of BGP sessions failed")
+		s.watch.logger.Error(err, "Looking after BGP sessions failed")
 	}
 	s.explain(ctx, now)
 	s.deliverRoutes(routing.PathEvent{

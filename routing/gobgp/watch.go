@@ -186,9 +186,16 @@ func (w *watch) heardAll(a netip.Addr, now time.Time) (all bool) {
 	return all
 }
 
-// blame has the coming end of a peer's session explained.
+// blame has the coming end of a peer's session explained, or that of an attempt
+// at one.
 func (w *watch) blame(a netip.Addr, words string) {
-	w.with(a, func(s *sighting) { s.clue = words })
+	w.with(a, func(s *sighting) {
+		if s.inSession {
+			s.clue = words
+		} else {
+			s.try, s.tryAt = words, time.Now()
+		}
+	})
 }
 
 // seen returns a copy of a peer's sighting.
