@@ -143,6 +143,9 @@ spec:
 	if settings.GTSM {
 		b.WriteString("  gtsm: {maxHops: 1}\n")
 	}
+	if settings.DefaultRoute {
+		b.WriteString("  import: {allowDefaultRoute: true}\n")
+	}
 }
 
 // WaitReady waits until the product's Pods are rolled out and all nodes ready.

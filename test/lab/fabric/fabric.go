@@ -65,6 +65,10 @@ func configureInterface(h topology.Host, i topology.Interface) string {
 	return b.String()
 }
 
+// lastResort is the metric of a default route over several gateways. Nobody
+// tells a host that one of them is dead, so that a learned route comes before it.
+const lastResort = 1024
+
 // defaultRoutes renders one route a family, multipath if there are several gateways.
 func defaultRoutes(h topology.Host) string {
 	var v4, v6 []string
@@ -85,7 +89,7 @@ func defaultRoutes(h topology.Host) string {
 		case 1:
 			fmt.Fprintf(&b, "route add %s via %s\n", family.destination, family.gateways[0])
 		default:
-			fmt.Fprintf(&b, "route add %s", family.destination)
+			fmt.Fprintf(&b, "route add %s metric %d", family.destination, lastResort)
 			for _, g := range family.gateways {
 				fmt.Fprintf(&b, " nexthop via %s", g)
 			}

@@ -57,7 +57,7 @@ route add ::/0 via fd30:0:0:1::1
 			want: `link set lo up
 addr add fd30:0:0:1::11/64 dev eth0 nodad
 link set eth0 up
-route add ::/0 nexthop via fd30:0:0:1::1 nexthop via fd30:0:0:1::2
+route add ::/0 metric 1024 nexthop via fd30:0:0:1::1 nexthop via fd30:0:0:1::2
 `,
 		},
 		{
