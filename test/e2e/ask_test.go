@@ -7,7 +7,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -47,30 +46,10 @@ func endpointsByName(ctx context.Context, lab *cluster.Lab) (map[string]matrix.E
 	return byName, nil
 }
 
-// exchange tries targets from an endpoint and returns the results in their order.
-func exchange(ctx context.Context, from matrix.Endpoint, targets ...probe.Target) ([]probe.Result, error) {
-	in, err := json.Marshal(targets)
-	if err != nil {
-		return nil, err
-	}
-	out, err := from.Check(ctx, in)
-	if err != nil {
-		return nil, fmt.Errorf("probe check in %s: %w", from.Name, err)
-	}
-	var results []probe.Result
-	if err := json.Unmarshal(out, &results); err != nil {
-		return nil, fmt.Errorf("probe check in %s: %.200q: %w", from.Name, out, err)
-	}
-	if len(results) != len(targets) {
-		return nil, fmt.Errorf("probe check in %s: %d results for %d targets", from.Name, len(results), len(targets))
-	}
-	return results, nil
-}
-
-// ask is exchange for a test that cannot go on without results.
+// ask is Endpoint.Ask for a test that cannot go on without results.
 func ask(t *testing.T, from matrix.Endpoint, targets ...probe.Target) []probe.Result {
 	t.Helper()
-	results, err := exchange(t.Context(), from, targets...)
+	results, err := from.Ask(t.Context(), targets...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func checkPods(t *testing.T, lab *cluster.Lab, round int) {
 	for i, node := range nodes {
 		from := ends["a@"+nodes[(i+1)%len(nodes)]]
 		eventually(t, time.Minute, func(ctx context.Context) error {
-			results, err := exchange(ctx, from, targets[node]...)
+			results, err := from.Ask(ctx, targets[node]...)
 			if err != nil {
 				return err
 			}

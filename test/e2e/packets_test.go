@@ -78,7 +78,7 @@ func checkHostPort(t *testing.T, lab *cluster.Lab) {
 	}
 	for _, from := range []string{topology.Client, "n1", "n2", "n3", "a@n1", "a@n2", "a@n3"} {
 		err := cluster.Until(t.Context(), 10*time.Second, func(ctx context.Context) error {
-			results, err := exchange(ctx, ends[from], targets...)
+			results, err := ends[from].Ask(ctx, targets...)
 			if err != nil {
 				return err
 			}
@@ -180,7 +180,7 @@ func checkMTU(t *testing.T, lab *cluster.Lab, mtu int) {
 			}
 		}
 		err := cluster.Until(t.Context(), 20*time.Second, func(ctx context.Context) error {
-			results, err := exchange(ctx, ends[from], targets...)
+			results, err := ends[from].Ask(ctx, targets...)
 			if err != nil {
 				return err
 			}

@@ -172,7 +172,7 @@ func ask(ctx context.Context, params Params, source Endpoint, exchanges []Exchan
 			targets[i].Port = params.Port
 		}
 	}
-	results, err := checkAt(ctx, source, targets)
+	results, err := source.Ask(ctx, targets...)
 	for i, at := range own {
 		if err != nil {
 			exchanges[at].Result = check.Result{Name: exchanges[at].To.Name, Reason: check.Failed, Error: err.Error()}
@@ -182,24 +182,25 @@ func ask(ctx context.Context, params Params, source Endpoint, exchanges []Exchan
 	}
 }
 
-func checkAt(ctx context.Context, source Endpoint, targets []check.Target) ([]check.Result, error) {
-	if source.Check == nil {
-		return nil, fmt.Errorf("%s cannot be asked", source.Name)
+// Ask tries targets from an endpoint and returns the results in their order.
+func (e Endpoint) Ask(ctx context.Context, targets ...check.Target) ([]check.Result, error) {
+	if e.Check == nil {
+		return nil, fmt.Errorf("%s cannot be asked", e.Name)
 	}
 	in, err := json.Marshal(targets)
 	if err != nil {
 		return nil, err
 	}
-	out, err := source.Check(ctx, in)
+	out, err := e.Check(ctx, in)
 	if err != nil {
-		return nil, fmt.Errorf("probe check in %s: %w", source.Name, err)
+		return nil, fmt.Errorf("probe check in %s: %w", e.Name, err)
 	}
 	var results []check.Result
 	if err := json.Unmarshal(out, &results); err != nil {
-		return nil, fmt.Errorf("probe check in %s: %.200q: %w", source.Name, out, err)
+		return nil, fmt.Errorf("probe check in %s: %.200q: %w", e.Name, out, err)
 	}
 	if len(results) != len(targets) {
-		return nil, fmt.Errorf("probe check in %s: %d results for %d targets", source.Name, len(results), len(targets))
+		return nil, fmt.Errorf("probe check in %s: %d results for %d targets", e.Name, len(results), len(targets))
 	}
 	return results, nil
 }
