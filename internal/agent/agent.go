@@ -270,12 +270,21 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 		// A Pod can break its own interface; that is no reason to refuse others.
 		err = a.cni.Reconcile(ctx)
 	}
-	a.podsDegraded.Store(&err)
+	a.setPodsDegraded(err)
 	if a.health.err() != nil {
 		return err
 	}
-	_, err = cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))
-	return err
+	_, configErr := cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))
+	return errors.Join(err, configErr)
+}
+
+// setPodsDegraded keeps what came of the last repair of Pods for the report,
+// and has it made when there is news.
+func (a *Agent) setPodsDegraded(err error) {
+	old := a.podsDegraded.Swap(&err)
+	if news := old == nil && err != nil || old != nil && fmt.Sprint(*old) != fmt.Sprint(err); news {
+		a.loop.Mark()
+	}
 }
 
 // onSwitch marks what a change in the switch database concerns. Attaching and
