@@ -204,7 +204,7 @@ func listLinks(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer h.Close()
-	devs, err := h.LinkList()
+	devs, err := dumpLinks(h.LinkList)
 	if err != nil {
 		return nil, err
 	}
@@ -216,4 +216,19 @@ func listLinks(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// dumpTries bounds how often a list of links that changed while it was read is
+// read again.
+const dumpTries = 5
+
+// dumpLinks reads the list of links until it was not changed meanwhile: while
+// Pods come and go it easily is.
+func dumpLinks(list func() ([]netlink.Link, error)) ([]netlink.Link, error) {
+	for try := 1; ; try++ {
+		devs, err := list()
+		if err == nil || try == dumpTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return devs, err
+		}
+	}
 }
