@@ -149,6 +149,10 @@ func (s *Server) apply(ctx context.Context, st state, v verdict, portsKnown bool
 		return nil
 	}
 	defer unlock()
+	// As long as one request may take: a switch that does not answer must not
+	// keep the attachment from its own requests, nor the others from repair.
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
 	now, found, err := s.records.get(st.host)
 	if err != nil {
 		return err

@@ -4,10 +4,12 @@ package cniserver
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/waymark-net/waymark/internal/cniapi"
 	"github.com/waymark-net/waymark/internal/podlink"
@@ -155,6 +157,38 @@ func TestReconcileGoesOnPastFailures(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 	if _, ok := n.w.ports[podlink.HostInterface("c2", "eth0")]; !ok {
+		t.Error("the other Pod was not attached again")
+	}
+}
+
+// deafSwitch never answers about one interface.
+type deafSwitch struct {
+	Switch
+	host string
+}
+
+func (s deafSwitch) AttachPod(ctx context.Context, pod PodInterface) error {
+	if pod.HostInterface == s.host {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.Switch.AttachPod(ctx, pod)
+}
+
+func TestReconcileGoesOnWhereTheSwitchDoesNotAnswer(t *testing.T) {
+	n := newNode(t, newWorld("/ns/c1", "/ns/c2"))
+	n.must(t, call(cniapi.Add, "c1"))
+	n.must(t, call(cniapi.Add, "c2"))
+	clear(n.w.ports)
+	first, second := podlink.HostInterface("c1", "eth0"), podlink.HostInterface("c2", "eth0")
+	if second < first {
+		first, second = second, first
+	}
+	n.Switch, n.Timeout = deafSwitch{n.Switch, first}, 500*time.Millisecond
+	if err := n.Reconcile(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), first) {
+		t.Errorf("got error %v", err)
+	}
+	if _, ok := n.w.ports[second]; !ok {
 		t.Error("the other Pod was not attached again")
 	}
 }
