@@ -91,7 +91,7 @@ func New(params Params) (*Controller, error) {
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: c.lead,
-			OnStoppedLeading: func() {},
+			OnStoppedLeading: c.loop.Mark,
 		},
 	})
 	if err != nil {
