@@ -182,15 +182,14 @@ func (a *Agent) applyFlows(ctx context.Context, _ World, p *Plan) error {
 	return errors.Join(errs...)
 }
 
-func (a *Agent) applyRoutes(ctx context.Context, w World, p *Plan) error {
+func (a *Agent) applyRoutes(ctx context.Context, _ World, p *Plan) error {
 	var neighbours []kernel.Neighbour
 	for _, n := range p.Kernel.Neighbours {
 		neighbours = append(neighbours, kernel.Neighbour{Addr: n.Addr, MAC: n.MAC})
 	}
 	_, err := kernel.Neighbours{Interface: vsdb.GatewayPort}.Apply(ctx, neighbours)
 	errs := []error{err}
-	// What an earlier run learned goes on until the peers have said all they know.
-	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, kernel.RouteOptions{KeepUnknown: !w.Converged})
+	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, kernel.RouteOptions{KeepUnknown: p.KeepRoutes})
 	a.metrics.routes(result)
 	return errors.Join(append(errs, err)...)
 }

@@ -66,10 +66,13 @@ type Plan struct {
 	Paths    []routing.Path
 	// Nodes are the remote nodes that the switch must know: all that have a
 	// tunnel endpoint while there is a tunnel port. Sorted by name.
-	Nodes    []RemoteNode
-	Kernel   routing.KernelState
-	Firewall hostfw.Ruleset
-	BGP      routing.BGPConfig
+	Nodes  []RemoteNode
+	Kernel routing.KernelState
+	// KeepRoutes says that routes of ours that are not in Kernel stay: an
+	// earlier run learned them, and the peers have not said all they know yet.
+	KeepRoutes bool
+	Firewall   hostfw.Ruleset
+	BGP        routing.BGPConfig
 }
 
 // RemoteNode is a remote node with what is reached through the tunnel to it.
@@ -127,6 +130,7 @@ func MakePlan(w World) (*Plan, error) {
 		Learned:  w.Learned,
 		Gateway:  routing.GatewayInterface{Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU)},
 	})
+	p.KeepRoutes = !w.Converged
 	p.Firewall = firewall(w, valid, p.Nodes)
 	p.BGP = bgp(w, valid)
 	return p, nil

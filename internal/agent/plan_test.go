@@ -12,6 +12,7 @@ import (
 
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 )
@@ -220,5 +221,37 @@ func TestPlanMTU(t *testing.T) {
 	_, err = MakePlan(world(func(w *World) { w.Uplink.MTU = 1200 }))
 	if err == nil {
 		t.Error("an uplink too small for IPv6 is accepted")
+	}
+}
+
+// TestPlanKeepsRoutesUntilBGPHasConverged: after a restart nothing is learned
+// yet, while the routes of the earlier run still carry traffic.
+func TestPlanKeepsRoutesUntilBGPHasConverged(t *testing.T) {
+	a := &Agent{loop: reconcile.New(reconcile.Params{})}
+	route := routing.LearnedRoute{
+		Prefix: prefix("10.10.3.0/24"), NextHops: []routing.NextHop{{Addr: addr("192.0.2.254")}}, Peers: []string{"tor"},
+	}
+	for _, test := range []struct {
+		name  string
+		event *routing.PathEvent
+		keep  bool
+	}{
+		{"the speaker has said nothing", nil, true},
+		{"some peers have not said all", &routing.PathEvent{Routes: []routing.LearnedRoute{route}}, true},
+		{"all have", &routing.PathEvent{Routes: []routing.LearnedRoute{route}, Converged: true}, false},
+		{"a new peer has not", &routing.PathEvent{Routes: []routing.LearnedRoute{route}}, true},
+		{"there are no peers", &routing.PathEvent{Converged: true}, false},
+	} {
+		if test.event != nil {
+			a.onRoutes(*test.event)
+		}
+		learned := a.learned()
+		p, err := MakePlan(world(func(w *World) { w.Learned, w.Converged = learned.Routes, learned.Converged }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.KeepRoutes != test.keep {
+			t.Errorf("%s: KeepRoutes = %t, want %t", test.name, p.KeepRoutes, test.keep)
+		}
 	}
 }
