@@ -245,8 +245,11 @@ func (a *Agent) cniSettings() (cniserver.Settings, error) {
 	if len(a.settings.value.PodCIDRs) == 0 {
 		return a.settings.value, fmt.Errorf("node %s has no usable Pod CIDR", a.p.NodeName)
 	}
-	return a.settings.value, a.health.errOf("switch", "gateway", "flows", "pods")
+	return a.settings.value, a.health.errOf(servingParts()...)
 }
+
+// servingParts are the parts of the agent without which no Pod can be added.
+func servingParts() []string { return []string{"switch", "gateway", "flows", "pods"} }
 
 // reconcilePods declares the flows of all Pods, and repairs what was taken away
 // under living Pods and collects what dead ones left.

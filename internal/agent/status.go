@@ -18,8 +18,26 @@ import (
 	"github.com/waymark-net/waymark/routing"
 )
 
+// reason is the reason of the node's condition and of an Event. Those of
+// routing.Problem come to these. docs/guide/troubleshoot.md explains each.
+type reason string
+
+const (
+	reasonNotServing           reason = "NotServing"
+	reasonConfigurationRefused reason = "ConfigurationRefused"
+	reasonReconciliationFailed reason = "ReconciliationFailed"
+	reasonPodsNotRepaired      reason = "PodsNotRepaired"
+	reasonNodeInvalid          reason = "NodeInvalid"
+	reasonMTUNotInForce        reason = "MTUNotInForce"
+	reasonRouteNotUsable       reason = "RouteNotUsable"
+	reasonNoRoute              reason = "NoRoute"
+)
+
 // problem is something wrong that the node's condition and an Event report.
-type problem struct{ reason, message string }
+type problem struct {
+	reason  reason
+	message string
+}
 
 // report is what the agent has to say of itself. It is immutable.
 type report struct {
@@ -93,9 +111,9 @@ func (w *statusWriter) write(ctx context.Context) error {
 		return nil
 	}
 	w.events(r)
-	reason, message := "Ready", "Pods are connected and every remote Pod CIDR has a path"
+	why, message := "Ready", "Pods are connected and every remote Pod CIDR has a path"
 	if len(r.problems) > 0 {
-		reason = r.problems[0].reason
+		why = string(r.problems[0].reason)
 		var lines []string
 		for _, p := range r.problems {
 			lines = append(lines, p.message)
@@ -104,7 +122,7 @@ func (w *statusWriter) write(ctx context.Context) error {
 	}
 	return errors.Join(
 		w.node.SetNetwork(ctx, kube.NetworkCondition{
-			Serving: r.serving, Ready: r.serving && len(r.problems) == 0, Reason: reason, Message: message,
+			Serving: r.serving, Ready: r.serving && len(r.problems) == 0, Reason: why, Message: message,
 			Configuration: r.configuration,
 		}),
 		w.sessions.Write(ctx, r.sessions))
@@ -116,7 +134,7 @@ func (w *statusWriter) events(r *report) {
 	for _, p := range r.problems {
 		now[p] = true
 		if !w.saidProblems[p] {
-			w.recorder.OnNode(r.node, kube.Warning, p.reason, p.message)
+			w.recorder.OnNode(r.node, kube.Warning, string(p.reason), p.message)
 		}
 	}
 	if len(now) == 0 && len(w.saidProblems) > 0 {
@@ -128,7 +146,7 @@ func (w *statusWriter) events(r *report) {
 		text = r.documentError.Error()
 	}
 	if text != "" && text != w.saidDocument {
-		w.recorder.OnConfig(r.document, kube.Warning, "ConfigurationRefused",
+		w.recorder.OnConfig(r.document, kube.Warning, string(reasonConfigurationRefused),
 			fmt.Sprintf("node %s goes on with the last valid configuration: %s", r.node.Name, text))
 	}
 	w.saidDocument = text
@@ -152,21 +170,21 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 	}
 	_, unready := a.cniSettings()
 	r.serving = unready == nil
-	add := func(reason, message string) { r.problems = append(r.problems, problem{reason, message}) }
+	add := func(why reason, message string) { r.problems = append(r.problems, problem{why, message}) }
 	if unready != nil {
-		add("NotServing", unready.Error())
+		add(reasonNotServing, unready.Error())
 	}
 	if seen.document != nil {
-		add("ConfigurationRefused", seen.document.Error())
+		add(reasonConfigurationRefused, seen.document.Error())
 	}
 	if err != nil {
-		add("ReconciliationFailed", err.Error())
+		add(reasonReconciliationFailed, err.Error())
 	}
 	if p := a.podsDegraded.Load(); p != nil && *p != nil {
-		add("PodsNotRepaired", (*p).Error())
+		add(reasonPodsNotRepaired, (*p).Error())
 	}
 	for _, n := range seen.notes {
-		add("NodeInvalid", n)
+		add(reasonNodeInvalid, n)
 	}
 	if plan != nil {
 		planProblems(plan, add)
@@ -176,15 +194,15 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 }
 
 // planProblems are what the plan had to leave out.
-func planProblems(p *Plan, add func(reason, message string)) {
+func planProblems(p *Plan, add func(why reason, message string)) {
 	for _, q := range p.Problems {
-		add(string(q.Reason), q.Message)
+		add(reason(q.Reason), q.Message)
 	}
 	if p.MTUWarning != "" {
-		add("MTUNotInForce", p.MTUWarning)
+		add(reasonMTUNotInForce, p.MTUWarning)
 	}
 	for _, u := range p.Kernel.Unresolved {
-		add("RouteNotUsable", u)
+		add(reasonRouteNotUsable, u)
 	}
 	var lost []string
 	for _, path := range p.Paths {
@@ -194,7 +212,7 @@ func planProblems(p *Plan, add func(reason, message string)) {
 	}
 	slices.Sort(lost)
 	if len(lost) > 0 {
-		add("NoRoute", "no usable route to "+strings.Join(lost, ", "))
+		add(reasonNoRoute, "no usable route to "+strings.Join(lost, ", "))
 	}
 }
 
