@@ -53,6 +53,25 @@ func dial(ctx context.Context, socket string) (*conn, error) {
 	return c, nil
 }
 
+// connect is dial, and has the switch match first fragments like whole packets.
+// A switch that is new, or whose daemon was restarted, does not (see
+// matchFragments).
+func connect(ctx context.Context, socket string) (*conn, error) {
+	c, err := dial(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	refused, err := c.untilBarrier(ctx, c.next(), []builder{matchFragments, plainMessage(of.Type_BarrierRequest)})
+	if err == nil && refused != nil {
+		err = refused
+	}
+	if err != nil {
+		c.close()
+		return nil, fmt.Errorf("have the switch at %s match fragments: %w", socket, err)
+	}
+	return c, nil
+}
+
 // handshake exchanges hellos on nc and starts the reader. The reader ends when
 // nc is closed.
 func handshake(ctx context.Context, nc net.Conn) (*conn, error) {

@@ -62,6 +62,17 @@ func (p *peer) next(kind uint8) []byte {
 // serve plays script to the client that body gets.
 func serve(t *testing.T, script func(p *peer), body func(t *testing.T, c *conn)) {
 	t.Helper()
+	serveBy(t, dial, script, func(t *testing.T, c *conn, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		body(t, c)
+	})
+}
+
+// serveBy plays script to the client that open makes.
+func serveBy(t *testing.T, open func(context.Context, string) (*conn, error), script func(p *peer), body func(t *testing.T, c *conn, err error)) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -83,12 +94,11 @@ func serve(t *testing.T, script func(p *peer), body func(t *testing.T, c *conn))
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	c, err := dial(ctx, socket)
-	if err != nil {
-		t.Fatal(err)
+	c, err := open(ctx, socket)
+	body(t, c, err)
+	if c != nil {
+		c.close()
 	}
-	body(t, c)
-	c.close()
 	<-done
 }
 
@@ -146,6 +156,36 @@ func TestHandshakeEndsWithContext(t *testing.T) {
 	defer cancel()
 	if _, err := handshake(ctx, client); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestConnectMatchesFragments: the daemon forgets the setting when it is
+// restarted, so every connection has to make it.
+func TestConnectMatchesFragments(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		refuse  bool
+		wantErr string
+	}{
+		{"taken", false, ""},
+		{"refused", true, "match fragments"},
+	} {
+		serveBy(t, connect, func(p *peer) {
+			p.send(hello(4))
+			m := p.next(of.Type_SetConfig)
+			xid := parseHeader(m).xid
+			if diff := cmp.Diff(message(of.Type_SetConfig, xid, 0, 3, 0, 0), m); diff != "" {
+				p.t.Errorf("%s: configuration (-want +got):\n%s", tc.name, diff)
+			}
+			if tc.refuse {
+				p.send(message(of.Type_Error, xid, 0, 10, 0, 0))
+			}
+			p.send(message(of.Type_BarrierReply, parseHeader(p.next(of.Type_BarrierRequest)).xid))
+		}, func(t *testing.T, c *conn, err error) {
+			if tc.wantErr == "" && err != nil || tc.wantErr != "" && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tc.wantErr)) {
+				t.Errorf("%s: error %v, want %q", tc.name, err, tc.wantErr)
+			}
+		})
 	}
 }
 

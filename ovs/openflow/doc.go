@@ -27,6 +27,12 @@
 // After Complete the bridge belongs to the Target: whatever nobody declared is
 // removed.
 //
+// # Fragments
+//
+// On every connection the bridge is put into the fragment mode "nx-match" of
+// Open vSwitch, so that a flow that matches a port or an ICMP type matches first
+// fragments too. In the default mode those show zeros.
+//
 // # Audit
 //
 // Every AuditInterval the flows and groups are read again and differences are

@@ -55,6 +55,17 @@ func plainMessage(kind uint8) builder {
 	}
 }
 
+// fragNXMatch is OFPC_FRAG_NX_MATCH of Open vSwitch (nicira-ext.h): flows see the
+// ports and ICMP types of first fragments. By default they see zeros, and what a
+// flow forbids by its port would pass in two pieces.
+const fragNXMatch = 3
+
+func matchFragments(xid uint32) ([]byte, error) {
+	m := of.NewSetConfig()
+	m.Header.Xid, m.Flags = xid, fragNXMatch
+	return m.MarshalBinary()
+}
+
 func flowDumpRequest(xid uint32) ([]byte, error) {
 	body := of.NewFlowStatsRequest()
 	body.TableId = 0xff // every table

@@ -267,6 +267,9 @@ func TestSwitchRestarts(t *testing.T) {
 	}
 	o.StartVswitchd()
 	syncAll(t, target)
+	if out := o.Ofctl("get-frags", o.Socket(bridge)); !strings.Contains(out, "nx-match") {
+		t.Errorf("fragment mode after the restart: %s", out)
+	}
 	want := dump(append(flows, parse(t, "table=0, priority=9,in_port=1 actions=drop")...))
 	if diff := cmp.Diff(want, o.Dump(bridge)); diff != "" {
 		t.Errorf("after the restart (-want +got):\n%s", diff)

@@ -65,7 +65,7 @@ const (
 func verdicts() []verdictCase {
 	var out []verdictCase
 	for _, cases := range [][]verdictCase{classifyCases(), spoofIPv4Cases(), spoofIPv6Cases(), neighbourCases(),
-		forwardCases(), tunnelCases(), ttlCases()} {
+		forwardCases(), tunnelCases(), ttlCases(), fragmentCases()} {
 		out = append(out, cases...)
 	}
 	return out
@@ -263,17 +263,18 @@ func ttlCases() []verdictCase {
 	}
 }
 
-// fragmentCases are for the real switch: it does not show a flow the ports or
-// the ICMP type of a fragment, not even of the first. Hosts ignore fragmented
-// neighbour discovery (RFC 6980).
+// fragmentCases are for a switch in the mode in which package openflow puts it:
+// a first fragment shows its ports and ICMP type, a later one has none.
 func fragmentCases() []verdictCase {
 	return []verdictCase{
 		{"first fragment to a Pod", fromA + toGW + "udp,nw_frag=first,nw_ttl=64,nw_src=10.10.1.2,nw_dst=10.10.1.3", "output:12 nw_ttl=63"},
 		{"later fragment to a Pod, IPv6", fromA + toGW + "udp6,nw_frag=later,nw_ttl=64,ipv6_src=fd10:0:0:1::2,ipv6_dst=fd10:0:0:1::3", "output:12 nw_ttl=63"},
 		{"first fragment with another address", fromA + toGW + "udp,nw_frag=first,nw_ttl=64,nw_src=10.10.1.3,nw_dst=10.10.2.9", spoofed},
-		{"fragmented router advertisement", fromA + "dl_dst=33:33:00:00:00:01,icmp6,nw_frag=first,icmpv6_type=134,ipv6_src=fd10:0:0:1::2,ipv6_dst=ff02::1", quiet},
-		{"fragmented solicitation", fromA + "dl_dst=33:33:ff:00:00:01,icmp6,nw_frag=first,icmpv6_type=135,nw_ttl=255,ipv6_src=fd10:0:0:1::2,ipv6_dst=ff02::1:ff00:1,nd_target=fd10:0:0:1::1,nd_sll=0e:00:00:00:00:0a", quiet},
-		{"fragmented advertisement of the gateway", fromA + toGW + "icmp6,nw_frag=first,icmpv6_type=136,nw_ttl=255,ipv6_src=fd10:0:0:1::1,ipv6_dst=fd10:0:0:1::3,nd_target=fd10:0:0:1::1", spoofed},
+		{"fragmented DHCPv4 server", fromA + toGW + "udp,nw_frag=first,nw_src=10.10.1.2,nw_dst=10.10.1.3,udp_src=67,udp_dst=68", forbid},
+		{"fragmented DHCPv6 server", fromA + toGW + "udp6,nw_frag=first,ipv6_src=fd10:0:0:1::2,ipv6_dst=fd10:0:0:1::3,udp_src=547,udp_dst=546", forbid},
+		{"fragmented router advertisement", fromA + "dl_dst=33:33:00:00:00:01,icmp6,nw_frag=first,icmpv6_type=134,ipv6_src=fd10:0:0:1::2,ipv6_dst=ff02::1", forbid},
+		{"fragmented solicitation", fromA + "dl_dst=33:33:ff:00:00:01,icmp6,nw_frag=first,icmpv6_type=135,nw_ttl=255,ipv6_src=fd10:0:0:1::2,ipv6_dst=ff02::1:ff00:1,nd_target=fd10:0:0:1::1,nd_sll=0e:00:00:00:00:0a", wrongND},
+		{"fragmented advertisement of the gateway", fromA + toGW + "icmp6,nw_frag=first,icmpv6_type=136,nw_ttl=255,ipv6_src=fd10:0:0:1::1,ipv6_dst=fd10:0:0:1::3,nd_target=fd10:0:0:1::1", wrongND},
 	}
 }
 

@@ -34,7 +34,8 @@ node and into tunnels, by the kernel behind the gateway port ` + "`wm-gw0`" + ` 
 
 To follow a packet on a node: ` + "`ovs-appctl ofproto/trace br-int 'in_port=PORT,...'`" + `. To see what is dropped:
 ` + "`ovs-ofctl -O OpenFlow13 dump-flows br-int | grep actions=drop`" + `; every reason to drop has a counter of its own.
-Open vSwitch does not show a flow the ports or the ICMP type of a fragment.
+A first fragment shows its ports and ICMP type to the flows, a later one has none: the agent sets the fragment
+mode ` + "`nx-match`" + `, which ` + "`ovs-ofctl -O OpenFlow13 get-frags br-int`" + ` shows.
 `
 
 func document() string {
