@@ -117,14 +117,21 @@ func (t *Target) done(owners map[string]uint64) {
 			continue
 		}
 		o.done = max(o.done, n)
-		if o.deleted && o.done == o.wanted {
-			delete(t.owners, name)
-			if t.complete {
-				delete(t.cookies, Cookie(name))
-			}
-		}
+		t.forget(name, o)
 	}
 	t.broadcast()
+}
+
+// forget lets go of an owner that was deleted once nothing of it is left to
+// send. t.mu is held.
+func (t *Target) forget(name string, o *ownerState) {
+	if !o.deleted || o.done != o.wanted {
+		return
+	}
+	delete(t.owners, name)
+	if t.complete {
+		delete(t.cookies, Cookie(name))
+	}
 }
 
 // refused records why the switch did not take the change of an owner.

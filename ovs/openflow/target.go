@@ -91,7 +91,7 @@ func New(params Params) *Target {
 	return &Target{
 		params: params,
 		dial: func(ctx context.Context) (ofswitch, error) {
-			return dial(ctx, params.Socket)
+			return connect(ctx, params.Socket)
 		},
 		wake:    make(chan struct{}, 1),
 		owners:  map[string]*ownerState{},
@@ -140,6 +140,7 @@ func (t *Target) deleteLocked(owner string) {
 	}
 	t.replace(owner, nil, nil)
 	o.deleted = true
+	t.forget(owner, o)
 }
 
 // Prune deletes every owner for which live returns false and returns how many

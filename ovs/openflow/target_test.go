@@ -120,6 +120,31 @@ func TestTargetMovesFlowsBetweenOwners(t *testing.T) {
 	})
 }
 
+// TestTargetForgetsOwners: nodes come and go, and most have nothing in the
+// switch at the end.
+func TestTargetForgetsOwners(t *testing.T) {
+	m := newMemory(t)
+	withTarget(t, m.dial, func(t *testing.T, target *Target) {
+		target.Complete()
+		mustUpdate(t, target, "never had a flow")
+		mustUpdate(t, target, "has none any more", simple(0, 1, 1))
+		mustSync(t, target)
+		mustUpdate(t, target, "has none any more")
+		mustUpdate(t, target, "has one", simple(0, 2, 1))
+		mustSync(t, target)
+		for _, owner := range []string{"never had a flow", "has none any more", "has one"} {
+			target.Delete(owner)
+		}
+		mustSync(t, target)
+		synctest.Wait()
+		target.mu.Lock()
+		defer target.mu.Unlock()
+		if len(target.owners)+len(target.cookies) != 0 {
+			t.Errorf("still known: owners %v, cookies %v", target.owners, target.cookies)
+		}
+	})
+}
+
 func TestTargetRefusesInvalid(t *testing.T) {
 	target := New(Params{})
 	for _, tc := range []struct {
