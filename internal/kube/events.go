@@ -85,19 +85,19 @@ func (r *Recorder) OnConfig(document Document, severity Severity, reason, messag
 }
 
 func (r *Recorder) event(about runtime.Object, severity Severity, reason, message string) {
-	r.recorder.Event(about, string(severity), reason, fit(message))
+	r.recorder.Event(about, string(severity), reason, fit(message, maxMessage))
 }
 
-// fit makes a message of several lines fit into an Event: what does not is
-// left out line by line and counted.
-func fit(message string) string {
+// fit makes a message of several lines one line of at most so many bytes: what
+// does not fit is left out line by line and counted.
+func fit(message string, most int) string {
 	lines := strings.Split(strings.TrimSpace(message), "\n")
 	text := strings.Join(lines, "; ")
-	for left := len(lines) - 1; len(text) > maxMessage && left > 0; left-- {
+	for left := len(lines) - 1; len(text) > most && left > 0; left-- {
 		text = fmt.Sprintf("%s; and %d more", strings.Join(lines[:left], "; "), len(lines)-left)
 	}
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage-len("…")], "") + "…"
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 	}
 	return text
 }

@@ -57,6 +57,11 @@ type NetworkCondition struct {
 // that the node's agent has carried out.
 const AnnotationConfiguration = "waymark.io/configuration"
 
+// maxCondition bounds the message of a condition in bytes. Everybody who watches
+// nodes gets it, from every node, and a node without routes in a large cluster
+// has a lot to say.
+const maxCondition = 8 << 10
+
 // SetNetwork makes the node's conditions WaymarkNetworkReady and
 // NetworkUnavailable say what c does. It writes only when something changes and
 // may be called as often as one likes.
@@ -64,6 +69,9 @@ func (w *NodeWriter) SetNetwork(ctx context.Context, c NetworkCondition) error {
 	node, err := w.client.CoreV1().Nodes().Get(ctx, w.node, metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
 		return fmt.Errorf("read conditions of node %s: %w", w.node, err)
+	}
+	if len(c.Message) > maxCondition {
+		c.Message = fit(c.Message, maxCondition)
 	}
 	now := metav1.NewTime(w.now().Truncate(time.Second))
 	var changed []corev1.NodeCondition

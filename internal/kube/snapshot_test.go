@@ -93,7 +93,7 @@ func TestFit(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := fit(test.message)
+			got := fit(test.message, maxMessage)
 			if diff := cmp.Diff(test.want, got); diff != "" || len(got) > maxMessage {
 				t.Errorf("fit, %d bytes (-want +got):\n%s", len(got), diff)
 			}
