@@ -19,6 +19,7 @@ import (
 
 // TestTwoRouters has a node with two routers that announce the same network.
 func TestTwoRouters(t *testing.T) {
+	t.Parallel()
 	node := end{"127.0.2.1", 65001, freePort(t)}
 	tors := []end{{"127.0.2.2", 65002, freePort(t)}, {"127.0.2.3", 65003, freePort(t)}}
 	n := startSpeaker(t)
@@ -82,6 +83,7 @@ func TestTwoRouters(t *testing.T) {
 
 // TestNoTransit has two routers behind a node: neither hears of the other.
 func TestNoTransit(t *testing.T) {
+	t.Parallel()
 	node := end{"127.0.3.1", 65001, freePort(t)}
 	tors := []end{{"127.0.3.2", 65002, freePort(t)}, {"127.0.3.3", 65003, freePort(t)}}
 	n, a, b := startSpeaker(t), startSpeaker(t), startSpeaker(t)
@@ -113,6 +115,7 @@ func TestNoTransit(t *testing.T) {
 }
 
 func TestChangeOfASN(t *testing.T) {
+	t.Parallel()
 	ends := []end{{"127.0.4.1", 65001, freePort(t)}, {"127.0.4.2", 65002, freePort(t)}}
 	a, b := startSpeaker(t), startSpeaker(t)
 	ca, cb := conf(ends[0], ends[1]), conf(ends[1], ends[0])
@@ -129,6 +132,7 @@ func TestChangeOfASN(t *testing.T) {
 // TestDeadPeerDefersLittle restarts with a second peer that never answers: the
 // first is told the routes after the bounded wait.
 func TestDeadPeerDefersLittle(t *testing.T) {
+	t.Parallel()
 	ends := []end{{"127.0.5.1", 65001, freePort(t)}, {"127.0.5.2", 65002, freePort(t)}, {"127.0.5.3", 65003, freePort(t)}}
 	a, b := startSpeaker(t), startSpeaker(t)
 	ca := conf(ends[0], ends[1], ends[2])
@@ -143,6 +147,7 @@ func TestDeadPeerDefersLittle(t *testing.T) {
 // TestPeerThatDoesNotConfirm has a peer that sends OPEN and then nothing: it is
 // tried again long before the hold timer ends.
 func TestPeerThatDoesNotConfirm(t *testing.T) {
+	t.Parallel()
 	const node, router = "127.0.7.1", "127.0.7.2"
 	l, err := net.Listen("tcp", router+":0")
 	if err != nil {

@@ -95,9 +95,10 @@ func allocates(t *testing.T, lab *cluster.Lab) {
 	if err := kubectlApply(t.Context(), lab, nodeObject(name, "A")); err != nil {
 		t.Fatal(err)
 	}
+	var cidrs []string
 	eventually(t, time.Minute, func(ctx context.Context) error {
-		out, err := lab.Kubectl(ctx, "get", "node", name, "-o", "jsonpath={.spec.podCIDR}")
-		if err == nil && out == "" {
+		out, err := lab.Kubectl(ctx, "get", "node", name, "-o", "jsonpath={.spec.podCIDRs[*]}")
+		if cidrs = strings.Fields(out); err == nil && len(cidrs) == 0 {
 			return fmt.Errorf("node %s was given no Pod CIDR", name)
 		}
 		return err
@@ -105,6 +106,15 @@ func allocates(t *testing.T, lab *cluster.Lab) {
 	if _, err := lab.Kubectl(context.WithoutCancel(t.Context()), "delete", "node", name); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, 20*time.Second, func(ctx context.Context) error {
+		routes, err := ownRoutes(ctx, lab)
+		for _, cidr := range cidrs {
+			if strings.Contains(routes, cidr) {
+				err = errors.Join(err, fmt.Errorf("there is a route to %s of node %s, which is gone", cidr, name))
+			}
+		}
+		return err
+	})
 }
 
 func upperHalf(p netip.Prefix) netip.Prefix {

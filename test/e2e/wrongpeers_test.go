@@ -269,9 +269,17 @@ func sessionCounts(ctx context.Context, lab *cluster.Lab, received, accepted int
 	return nil
 }
 
-// ownRoutes are the routes of Waymark on n1.
+// ownRoutes are the routes of Waymark on all nodes.
 func ownRoutes(ctx context.Context, lab *cluster.Lab) (string, error) {
-	v4, err4 := lab.Exec(ctx, "n1", "ip", "route", "show", "proto", "87")
-	v6, err6 := lab.Exec(ctx, "n1", "ip", "-6", "route", "show", "proto", "87")
-	return v4 + v6, errors.Join(err4, err6)
+	var b strings.Builder
+	for _, node := range nodeNames(lab) {
+		for _, family := range []string{"-4", "-6"} {
+			out, err := lab.Exec(ctx, node, "ip", family, "route", "show", "proto", "87")
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(&b, "%s:\n%s", node, out)
+		}
+	}
+	return b.String(), nil
 }

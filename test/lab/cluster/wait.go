@@ -35,8 +35,8 @@ func Until(ctx context.Context, limit time.Duration, ask func(context.Context) e
 		if err == nil {
 			return nil
 		}
-		// One that was cut short only says so.
-		if last == nil || ctx.Err() == nil {
+		// One that was cut short only says so, perhaps before ctx does.
+		if last == nil || time.Since(begin) < limit {
 			last = err
 		}
 		select {
