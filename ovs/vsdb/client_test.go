@@ -302,16 +302,17 @@ func TestNotConnected(t *testing.T) {
 
 func TestReconnectAfterWipe(t *testing.T) {
 	f := newFixture(t)
-	startVswitchd(t, f.server.endpoint())
+	vswitchd := startVswitchd(t, f.server.endpoint())
 	f.apply(t, testLayout().Switch())
 	want := dump(f.snapshot(t))
 
 	f.server.stop()
-	waitFor(t, "the loss of the connection", func() bool { return !f.client.Connected() })
+	waitFor(t, "the loss of the connection", func() bool { return !f.client.Connected() && !vswitchd.client.Connected() })
 	f.server.wipe()
 	before := f.notified.Load()
 	f.server.start()
 	waitFor(t, "the new connection", f.client.Connected)
+	vswitchd.awaitConnection(t)
 	if f.notified.Load() == before {
 		t.Error("the new connection was not announced")
 	}

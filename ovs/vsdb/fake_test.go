@@ -95,15 +95,24 @@ func (f *fakeServer) stop() {
 // fakeVswitchd gives ports their OpenFlow port numbers, as ovs-vswitchd does,
 // and refuses devices named "missing".
 type fakeVswitchd struct {
-	mu   sync.Mutex
-	next int
+	client *Client
+	mu     sync.Mutex
+	next   int
+}
+
+// awaitConnection must come before any change of the database: the in-memory
+// server tells a client that begins to monitor neither in the first answer nor
+// later of a transaction that it commits at that moment.
+func (v *fakeVswitchd) awaitConnection(t *testing.T) {
+	t.Helper()
+	waitFor(t, "the connection of ovs-vswitchd", v.client.Connected)
 }
 
 // startVswitchd attaches one to the server until the test ends.
 func startVswitchd(t *testing.T, endpoint string) *fakeVswitchd {
 	t.Helper()
-	v := &fakeVswitchd{}
 	c := New(Params{Endpoint: endpoint})
+	v := &fakeVswitchd{client: c}
 	work := make(chan struct{}, 1)
 	work <- struct{}{}
 	c.params.Notify = func(Change) {
@@ -127,6 +136,7 @@ func startVswitchd(t *testing.T, endpoint string) *fakeVswitchd {
 			}
 		}
 	}()
+	v.awaitConnection(t)
 	return v
 }
 
