@@ -167,7 +167,7 @@ func (i *instance) converged(now time.Time) bool {
 	for a, p := range i.peers {
 		if !p.complete {
 			wait := gracefulRestart(i.config, p.conf).RestartTime
-			p.complete = i.watch.heardAll(a, now) || now.Sub(p.added) >= wait
+			p.complete = i.watch.heardAll(a, now) || now.Sub(p.added) >= wait && !i.watch.justUp(a, now)
 		}
 		i.allDone = i.allDone && p.complete
 	}

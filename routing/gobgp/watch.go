@@ -186,6 +186,13 @@ func (w *watch) heardAll(a netip.Addr, now time.Time) (all bool) {
 	return all
 }
 
+// justUp says whether a peer is established for so short a time that it may
+// still be sending its routes.
+func (w *watch) justUp(a netip.Addr, now time.Time) (just bool) {
+	w.with(a, func(s *sighting) { just = s.up && now.Sub(s.since) < noEndOfRIB })
+	return just
+}
+
 // blame has the coming end of a peer's session explained, or that of an attempt
 // at one.
 func (w *watch) blame(a netip.Addr, words string) {
