@@ -16,9 +16,8 @@ import (
 // Node is a node of the cluster, parsed.
 type Node struct {
 	routing.Node
-	UID         string
-	Labels      map[string]string
-	Annotations map[string]string
+	UID    string
+	Labels map[string]string
 	// Ready is the kubelet's own condition.
 	Ready bool
 	// Problems say in words what of the Node object could not be understood.
@@ -81,10 +80,9 @@ func (s *Snapshot) Families() []routing.Family {
 // that routing.Validate will refuse.
 func parseNode(object *corev1.Node) Node {
 	n := Node{
-		Node:        routing.Node{Name: object.Name, Created: object.CreationTimestamp.Time},
-		UID:         string(object.UID),
-		Labels:      object.Labels,
-		Annotations: object.Annotations,
+		Node:   routing.Node{Name: object.Name, Created: object.CreationTimestamp.Time},
+		UID:    string(object.UID),
+		Labels: object.Labels,
 	}
 	for _, a := range object.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP {

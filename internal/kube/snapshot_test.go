@@ -63,7 +63,7 @@ func TestParseNode(t *testing.T) {
 			}
 			got := parseNode(&corev1.Node{ObjectMeta: meta, Spec: test.spec, Status: test.status})
 			test.want.Name, test.want.UID, test.want.Created = "n1", "uid", created
-			test.want.Labels, test.want.Annotations = meta.Labels, meta.Annotations
+			test.want.Labels = meta.Labels
 			if diff := cmp.Diff(test.want, got, compareNet); diff != "" {
 				t.Errorf("parseNode (-want +got):\n%s", diff)
 			}
@@ -81,6 +81,36 @@ func TestSnapshotLookups(t *testing.T) {
 	}
 	if diff := cmp.Diff([]routing.Family{routing.IPv4, routing.IPv6}, s.Families()); diff != "" {
 		t.Errorf("Families (-want +got):\n%s", diff)
+	}
+}
+
+// TestNodeUpdatesWithoutNews: every agent writes to its own node, and each
+// update that is not left out makes every other agent look at everything.
+func TestNodeUpdatesWithoutNews(t *testing.T) {
+	w := &Watcher{}
+	for _, test := range []struct {
+		name   string
+		change func(*corev1.Node)
+		same   bool
+	}{
+		{"heartbeat", func(n *corev1.Node) { n.Status.Conditions[0].LastHeartbeatTime = metav1.Now() }, true},
+		{"configuration carried out", func(n *corev1.Node) { n.Annotations = map[string]string{AnnotationConfiguration: "7"} }, true},
+		{"label", func(n *corev1.Node) { n.Labels = map[string]string{"rack": "b"} }, false},
+		{"not ready", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }, false},
+		{"Pod CIDR", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.10.2.0/24"} }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := &corev1.Node{
+				ObjectMeta: metav1.ObjectMeta{Name: "n1"},
+				Spec:       corev1.NodeSpec{PodCIDRs: []string{"10.10.1.0/24"}},
+				Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+			}
+			after := before.DeepCopy()
+			test.change(after)
+			if got := w.same(before, after); got != test.same {
+				t.Errorf("same = %t, want %t", got, test.same)
+			}
+		})
 	}
 }
 
