@@ -106,6 +106,23 @@ func TestSysctls(t *testing.T) {
 			},
 		},
 		{
+			name: "interfaces that are not concerned", families: both,
+			have: map[string]string{
+				"ipv6/conf/eth0/accept_ra": "2", "ipv6/conf/eth0/forwarding": "0",
+				"ipv6/conf/eth1/accept_ra": "1", "ipv6/conf/eth1/forwarding": "0",
+				"ipv6/conf/eth2/accept_ra": "0", "ipv6/conf/eth2/forwarding": "0",
+				"ipv6/conf/default/accept_ra": "1", "ipv6/conf/default/forwarding": "0",
+				"ipv6/conf/all/accept_ra": "1", "ipv6/conf/all/forwarding": "0",
+			},
+			want: []string{"net/ipv6/conf/eth1/accept_ra=2", "net/ipv6/conf/all/forwarding=1"},
+		},
+		{
+			name: "an interface that is not concerned, of a router", families: both,
+			have: map[string]string{
+				"ipv6/conf/eth1/accept_ra": "1", "ipv6/conf/eth1/forwarding": "0", "ipv6/conf/all/forwarding": "1",
+			},
+		},
+		{
 			name: "IPv4 alone", families: both[:1],
 			have: map[string]string{"ipv4/conf/eth0/forwarding": "0", "ipv6/conf/all/forwarding": "0"},
 			want: []string{"net/ipv4/conf/eth0/forwarding=1"},

@@ -34,20 +34,29 @@ type sysctl struct{ path, value string }
 // EnsureSysctls makes the interfaces concerned route, and only these where the
 // kernel has a switch for each. In IPv6 it has not: forwarding is one switch
 // for the node, and it makes interfaces ignore router advertisements, so
-// accept_ra is raised from 1 to 2 first where it was in force. It returns what
-// it changed ("path=value"), goes on past errors and returns them joined.
+// accept_ra is raised from 1 to 2 first where it was in force, also on
+// interfaces that are not concerned, such as one without carrier. It returns
+// what it changed ("path=value"), goes on past errors and returns them joined.
 func EnsureSysctls(ctx context.Context, p SysctlParams) ([]string, error) {
 	if p.Root == "" {
 		p.Root = "/proc/sys"
 	}
-	return writeSysctls(ctx, p.Root, wantedSysctls(p, func(path string) string {
+	dirs, _ := os.ReadDir(filepath.Join(p.Root, "net/ipv6/conf")) // none without IPv6
+	var all []string
+	for _, d := range dirs {
+		if n := d.Name(); n != "all" && n != "default" && n != p.Gateway {
+			all = append(all, n)
+		}
+	}
+	return writeSysctls(ctx, p.Root, wantedSysctls(p, all, func(path string) string {
 		v, _ := readSysctl(p.Root, path)
 		return v
 	}))
 }
 
-// wantedSysctls lists the values in the order in which they must be written.
-func wantedSysctls(p SysctlParams, current func(path string) string) []sysctl {
+// wantedSysctls lists the values in the order in which they must be written. all
+// are the interfaces with IPv6 but the gateway.
+func wantedSysctls(p SysctlParams, all []string, current func(path string) string) []sysctl {
 	var out []sysctl
 	set := func(value string, elems ...string) { out = append(out, sysctl{filepath.Join(elems...), value}) }
 	if slices.Contains(p.Families, routing.IPv4) {
@@ -67,11 +76,17 @@ func wantedSysctls(p SysctlParams, current func(path string) string) []sysctl {
 	set("0", "net/ipv6/conf", p.Gateway, "disable_ipv6")
 	set("0", "net/ipv6/conf", p.Gateway, "accept_ra")
 	set("0", "net/ipv6/conf", p.Gateway, "accept_dad")
-	for _, i := range p.Interfaces {
+	listeners := p.Interfaces
+	if current("net/ipv6/conf/all/forwarding") == "0" {
+		listeners = all
+	}
+	for _, i := range listeners {
 		ra := filepath.Join("net/ipv6/conf", i, "accept_ra")
 		if current(ra) == "1" && current(filepath.Join("net/ipv6/conf", i, "forwarding")) == "0" {
 			set("2", ra)
 		}
+	}
+	for _, i := range p.Interfaces {
 		set("1", "net/ipv6/conf", i, "ignore_routes_with_linkdown")
 	}
 	set("1", "net/ipv6/conf/all/forwarding")
