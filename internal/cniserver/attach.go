@@ -109,9 +109,9 @@ func (s *Server) attach(ctx context.Context, req *request, set Settings) (_ atta
 	if err := s.records.put(a); err != nil {
 		return attachment{}, err
 	}
-	// Before the switch is asked: it may have done half of it when it fails.
-	undo.push(func(ctx context.Context) error { return s.Switch.DetachPod(ctx, req.host) })
-	undo.push(func(context.Context) error { return s.records.remove(req.host) })
+	// The switch may have done half of it when it fails: from here on the way
+	// back is that of DEL, which keeps the addresses while it may know them.
+	undo = undoStack{func(ctx context.Context) error { return s.detach(ctx, req.owner, req.host) }}
 
 	if err := s.Switch.AttachPod(ctx, a.PodInterface); err != nil {
 		return attachment{}, fmt.Errorf("attaching %s to the switch: %w", req.host, err)

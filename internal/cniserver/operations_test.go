@@ -87,6 +87,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestFailedAddKeepsAddressesOfAPortThatStays: another Pod must not get them as
+// long as the switch may forward for them.
+func TestFailedAddKeepsAddressesOfAPortThatStays(t *testing.T) {
+	n := newNode(t, newWorld("/ns/c1"))
+	n.w.fails = map[string]error{"attach flows": errFault, "detach port": errFault}
+	_, failed := n.do(t, call(cniapi.Add, "c1"))
+	wantCode(t, failed, types.ErrInternal, errFault.Error())
+	allocs, err := n.alloc.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.w.ports) != 1 || len(allocs) != 1 {
+		t.Errorf("ports %v, addresses %v; want one of each", n.w.ports, allocs)
+	}
+	n.w.fails = nil
+	n.must(t, call(cniapi.Del, "c1"))
+	diff(t, "node", []string(nil), n.dump(t))
+}
+
 func TestCheck(t *testing.T) {
 	host := podlink.HostInterface("c1", "eth0")
 	tests := map[string]struct {
