@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// asnAllowed says in words what CheckASN lets through.
+// asnAllowed says in words what ASNUsable lets through.
 const asnAllowed = "an AS number 1..4294967294, except the reserved 23456 and 65535"
 
 // ASNUsable reports whether a speaker may use the AS number. 0 (RFC 7607),
