@@ -47,10 +47,13 @@ const (
 	arpReply   = 2
 )
 
-// UDP source ports of DHCP servers and relays (RFC 2131, RFC 8415).
+// UDP ports of DHCP servers and relays, and of clients (RFC 2131, 4.1; RFC 8415,
+// 7.2). An answer goes to the client's port; what it comes from binds nobody.
 const (
 	dhcpv4Server = 67
+	dhcpv4Client = 68
 	dhcpv6Server = 547
+	dhcpv6Client = 546
 )
 
 // vlanPresent is the bit of vlan_vid that says that there is a tag (OpenFlow
@@ -98,13 +101,15 @@ func (b *builder) baseSpoofGuard() {
 	drop := func(priority uint16, match ...flow.FieldMatch) {
 		b.add(TableSpoofGuard, priority, append(flow.Match{source(fromPod)}, match...))
 	}
-	udp := func(ethType uint16, port uint64) flow.Match {
-		return flow.Match{flow.EthType(ethType), flow.IPProto(flow.ProtoUDP), flow.Uint(flow.FieldUDPSrc, port)}
+	udp := func(ethType uint16, field flow.Field, port uint64) flow.Match {
+		return flow.Match{flow.EthType(ethType), flow.IPProto(flow.ProtoUDP), flow.Uint(field, port)}
 	}
 	drop(prioForbid, icmpv6(routerAdvertisement)...)
 	drop(prioForbid, icmpv6(redirect)...)
-	drop(prioForbid, udp(flow.EthTypeIPv4, dhcpv4Server)...)
-	drop(prioForbid, udp(flow.EthTypeIPv6, dhcpv6Server)...)
+	drop(prioForbid, udp(flow.EthTypeIPv4, flow.FieldUDPSrc, dhcpv4Server)...)
+	drop(prioForbid, udp(flow.EthTypeIPv6, flow.FieldUDPSrc, dhcpv6Server)...)
+	drop(prioForbid-5, udp(flow.EthTypeIPv4, flow.FieldUDPDst, dhcpv4Client)...)
+	drop(prioForbid-5, udp(flow.EthTypeIPv6, flow.FieldUDPDst, dhcpv6Client)...)
 
 	// Consistent neighbour discovery is let through at prioExact. Duplicate
 	// address detection for a link-local address is expected, the rest is not.
