@@ -265,10 +265,11 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 		a.podLoop.Mark()
 		return nil
 	}
-	if err == nil && !a.podsDeclared.Swap(true) {
+	declared := err == nil && !a.podsDeclared.Swap(true)
+	// The node loop may have reported what was before, and have nothing to do now.
+	if news := a.health.set("pods", err); news || declared {
 		a.loop.Mark()
 	}
-	a.health.set("pods", err)
 	if err == nil {
 		// A Pod can break its own interface; that is no reason to refuse others.
 		err = a.cni.Reconcile(ctx)

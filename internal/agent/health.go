@@ -25,15 +25,18 @@ func newHealth(parts ...string) *health {
 	return h
 }
 
-// set records the reason why a part is not ready; nil says that it is.
-func (h *health) set(part string, err error) {
+// set records the reason why a part is not ready; nil says that it is. It
+// returns whether that is news.
+func (h *health) set(part string, err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	old, was := h.reasons[part]
 	if err == nil {
 		delete(h.reasons, part)
-		return
+		return was
 	}
 	h.reasons[part] = err.Error()
+	return !was || old != err.Error()
 }
 
 // err returns nil when every part is ready, else all reasons in one error.

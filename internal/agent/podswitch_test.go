@@ -25,6 +25,8 @@ import (
 type fakePorts struct {
 	ports map[string]vsdb.PortStatus
 	next  uint32
+	// err is what Ports fails with.
+	err error
 	// during runs while Ports is being answered.
 	during func()
 	// added runs before AddPort returns.
@@ -50,7 +52,7 @@ func (f *fakePorts) Ports(context.Context) ([]vsdb.PortStatus, error) {
 	if f.during != nil {
 		f.during()
 	}
-	return out, nil
+	return out, f.err
 }
 
 func (f *fakePorts) renumber(name string, ofport uint32) {
