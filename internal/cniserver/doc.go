@@ -21,7 +21,7 @@
 // arrival; different attachments proceed at once up to a limit.
 //
 // The agent wires it: it implements Switch, gives Settings, runs Run in a
-// goroutine, and calls Reconcile once before it says that it is ready, after
-// every reconnect to the switch, when Settings changed, and from time to time.
+// goroutine, and calls Reconcile at its start, after every reconnect to the
+// switch, when Settings changed, and from time to time.
 // Reconcile may run while requests are served.
 package cniserver
