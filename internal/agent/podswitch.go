@@ -21,6 +21,7 @@ import (
 type podPorts interface {
 	AddPort(ctx context.Context, port vsdb.PodPort) (uint32, error)
 	DelPort(ctx context.Context, name string) error
+	Settle(ctx context.Context) error
 	Ports(ctx context.Context) ([]vsdb.PortStatus, error)
 }
 
@@ -110,6 +111,9 @@ func (s *podSwitch) DetachPod(ctx context.Context, hostInterface string) error {
 	s.withdraw(hostInterface)
 	return errors.Join(err, s.flows.Sync(ctx, pipeline.OwnerPod(hostInterface)))
 }
+
+// Settle implements cniserver.Switch.
+func (s *podSwitch) Settle(ctx context.Context) error { return s.ports.Settle(ctx) }
 
 func (s *podSwitch) withdraw(hostInterface string) {
 	s.mu.Lock()

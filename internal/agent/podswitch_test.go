@@ -47,6 +47,8 @@ func (f *fakePorts) DelPort(_ context.Context, name string) error {
 	return nil
 }
 
+func (f *fakePorts) Settle(context.Context) error { return nil }
+
 func (f *fakePorts) Ports(context.Context) ([]vsdb.PortStatus, error) {
 	out := slices.Collect(maps.Values(f.ports))
 	if f.during != nil {

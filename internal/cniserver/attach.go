@@ -81,7 +81,12 @@ func (s *Server) addAgain(ctx context.Context, req *request, set Settings, old a
 		return false, errors.Join(fmt.Errorf("%w: %s in namespace %s", errConflict, req.owner, old.NetNS), err)
 	}
 	klog.FromContext(ctx).Info("Replacing an attachment that is broken", "container", old.ContainerID, "interface", old.HostInterface)
-	return false, s.detach(ctx, req.owner, req.host)
+	if err := s.detach(ctx, req.owner, req.host); err != nil {
+		return false, err
+	}
+	// The new interface has the name of the old one, which a userspace switch
+	// would hold on to.
+	return false, s.Switch.Settle(ctx)
 }
 
 // attach makes an attachment, or nothing. The order of the steps is what

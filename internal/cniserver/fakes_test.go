@@ -149,6 +149,18 @@ func (s fakeSwitch) DetachPod(ctx context.Context, host string) error {
 	return nil
 }
 
+func (s fakeSwitch) Settle(ctx context.Context) error {
+	if err := s.step(ctx, "settle", false); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errors.New("switch is down")
+	}
+	return nil
+}
+
 func (s fakeSwitch) CheckPod(ctx context.Context, pod PodInterface) error {
 	if err := s.step(ctx, "check port", false); err != nil {
 		return err

@@ -216,6 +216,9 @@ func (s *Server) restore(ctx context.Context, a attachment, st state, portsKnown
 			if err := s.Switch.DetachPod(ctx, a.HostInterface); err != nil {
 				return errors.Join(append(errs, err)...)
 			}
+			if err := s.Switch.Settle(ctx); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
 			st.port = nil
 		}
 		errs = append(errs, s.Links.Create(ctx, a.link(set)))

@@ -41,6 +41,8 @@ type Switch interface {
 	AttachPod(ctx context.Context, pod PodInterface) error
 	// DetachPod removes flows and port. It is no error when there is nothing.
 	DetachPod(ctx context.Context, hostInterface string) error
+	// Settle returns when the switch has let go of what was detached before.
+	Settle(ctx context.Context) error
 	// CheckPod verifies that port and flows are there.
 	CheckPod(ctx context.Context, pod PodInterface) error
 	// PodInterfaces returns what is attached according to the switch.

@@ -27,6 +27,9 @@ func changeOf(old, row model.Model) (Change, bool) {
 		return interfaceChange(now, false), true
 	case *portRow:
 		return Change{}, false
+	case *rootRow:
+		before, ok := old.(*rootRow)
+		return Change{}, !ok || !slices.Equal(before.Bridges, now.Bridges)
 	case *bridgeRow:
 		before, ok := old.(*bridgeRow)
 		return Change{}, !ok || otherThanPorts(*before, *now)

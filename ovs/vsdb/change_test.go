@@ -40,6 +40,7 @@ func TestChangeOf(t *testing.T) {
 		{"bridge with another port", bridge("secure", "a"), bridge("secure", "a", "b"), told{}},
 		{"bridge reconfigured", bridge("secure", "a"), bridge("standalone", "a"), told{Change{}, true}},
 		{"root", &rootRow{}, &rootRow{Bridges: []string{"b"}}, told{Change{}, true}},
+		{"counted", &rootRow{NextCfg: 1}, &rootRow{NextCfg: 2, CurCfg: 1}, told{Change{}, false}},
 	} {
 		change, tell := changeOf(tt.old, tt.row)
 		if d := cmp.Diff(tt.want, told{change, tell}); d != "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/ovn-kubernetes/libovsdb/cache"
 	"github.com/ovn-kubernetes/libovsdb/client"
 	"github.com/ovn-kubernetes/libovsdb/model"
+	"github.com/ovn-kubernetes/libovsdb/ovsdb"
 	"k8s.io/klog/v2"
 )
 
@@ -241,6 +242,56 @@ func (c *Client) awaitPort(ctx context.Context, name string) (interfaceRow, erro
 		case <-changed:
 		case <-ctx.Done():
 			return row, context.Cause(ctx)
+		}
+	}
+}
+
+// Settle waits until ovs-vswitchd has done all that the database asked of it
+// until now, for as long as Params.PortTimeout allows.
+func (c *Client) Settle(ctx context.Context) error {
+	if err := c.settle(ctx); err != nil {
+		return fmt.Errorf("wait for ovs-vswitchd: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.params.PortTimeout,
+		fmt.Errorf("it did not follow the database within %v", c.params.PortTimeout))
+	defer cancel()
+	asked := 0
+	for {
+		conn, changed, err := c.current()
+		if err != nil {
+			return err
+		}
+		var roots []rootRow
+		if err := conn.List(ctx, &roots); err != nil {
+			return err
+		}
+		if len(roots) != 1 {
+			return errors.New("the database was never initialized")
+		}
+		root := roots[0]
+		switch {
+		case asked == 0:
+			asked = root.NextCfg + 1
+			ops, err := conn.Where(&root).Mutate(&root, model.Mutation{
+				Field: &root.NextCfg, Mutator: ovsdb.MutateOperationAdd, Value: 1,
+			})
+			if err != nil {
+				return err
+			}
+			if err := transact(ctx, conn, ops); err != nil {
+				return err
+			}
+		case root.NextCfg >= asked && root.CurCfg >= root.NextCfg:
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

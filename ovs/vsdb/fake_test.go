@@ -113,26 +113,19 @@ func startVswitchd(t *testing.T, endpoint string) *fakeVswitchd {
 	t.Helper()
 	c := New(Params{Endpoint: endpoint})
 	v := &fakeVswitchd{client: c}
-	work := make(chan struct{}, 1)
-	work <- struct{}{}
-	c.params.Notify = func(Change) {
-		select {
-		case work <- struct{}{}:
-		default:
-		}
-	}
 	runClient(t, c)
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
 	go func() {
 		for {
+			conn, changed, err := c.current()
+			if err == nil {
+				v.assign(t, conn)
+			}
 			select {
 			case <-stop:
 				return
-			case <-work:
-			}
-			if conn, _, err := c.current(); err == nil {
-				v.assign(t, conn)
+			case <-changed:
 			}
 		}
 	}()
@@ -145,6 +138,7 @@ func (v *fakeVswitchd) assign(t *testing.T, conn *connection) {
 	if err != nil {
 		return
 	}
+	defer v.follow(t, conn)
 	for name, b := range s.bridges {
 		for _, p := range b.ports {
 			if p.iface.OFPort != nil {
@@ -172,6 +166,20 @@ func (v *fakeVswitchd) assign(t *testing.T, conn *connection) {
 				_ = transact(t.Context(), conn, ops)
 			}
 		}
+	}
+}
+
+// follow says that all was done.
+func (v *fakeVswitchd) follow(t *testing.T, conn *connection) {
+	var roots []rootRow
+	if err := conn.List(t.Context(), &roots); err != nil || len(roots) != 1 || roots[0].CurCfg >= roots[0].NextCfg {
+		return
+	}
+	root := roots[0]
+	root.CurCfg = root.NextCfg
+	ops, err := conn.Where(&root).Update(&root, &root.CurCfg)
+	if err == nil {
+		_ = transact(t.Context(), conn, ops)
 	}
 }
 

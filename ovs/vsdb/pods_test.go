@@ -71,6 +71,20 @@ func TestPodPorts(t *testing.T) {
 	}
 }
 
+func TestSettle(t *testing.T) {
+	f := newFixture(t)
+	startVswitchd(t, f.server.endpoint())
+	if err := f.client.Settle(t.Context()); err == nil {
+		t.Error("a database without a root row is settled")
+	}
+	f.apply(t, testLayout().Switch())
+	for range 2 {
+		if err := f.client.Settle(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAddPortUndoesItselfWhenItTimesOut(t *testing.T) {
 	f := newFixture(t)
 	startVswitchd(t, f.server.endpoint())

@@ -19,6 +19,9 @@ const (
 type rootRow struct {
 	UUID    string   `ovsdb:"_uuid"`
 	Bridges []string `ovsdb:"bridges"`
+	// NextCfg counts what clients asked ovs-vswitchd to do, CurCfg what it has done.
+	NextCfg int `ovsdb:"next_cfg"`
+	CurCfg  int `ovsdb:"cur_cfg"`
 }
 
 type bridgeRow struct {
@@ -65,7 +68,7 @@ func databaseModel() (model.ClientDBModel, error) {
 func monitored() []client.MonitorOption {
 	root, br, port, iface := &rootRow{}, &bridgeRow{}, &portRow{}, &interfaceRow{}
 	return []client.MonitorOption{
-		client.WithTable(root, &root.Bridges),
+		client.WithTable(root, &root.Bridges, &root.NextCfg, &root.CurCfg),
 		client.WithTable(br, &br.Name, &br.DatapathType, &br.FailMode, &br.Protocols, &br.OtherConfig,
 			&br.ExternalIDs, &br.Ports),
 		client.WithTable(port, &port.Name, &port.Interfaces),
