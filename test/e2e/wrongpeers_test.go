@@ -169,13 +169,13 @@ spec:
 	defer func() {
 		kubectl(t, lab, "delete", "bgppeer", strangerPeer)
 		eventually(t, 20*time.Second, func(ctx context.Context) error {
-			if routes, err := ownRoutes(ctx, lab); err != nil || strings.Contains(routes, "20.") {
+			if routes, err := ownRoutes(ctx, lab, nodeNames(lab)...); err != nil || strings.Contains(routes, "20.") {
 				return fmt.Errorf("routes of the peer are left: %w: %.500s", err, routes)
 			}
 			return conditionSays(ctx, lab, "n1", "True")
 		})
 	}()
-	before, err := ownRoutes(t.Context(), lab)
+	before, err := ownRoutes(t.Context(), lab, nodeNames(lab)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ spec:
 					"IPv4: 2 left out (NodeAddress)", "IPv6: 2 left out (NodeAddress)",
 					"IPv4: 1 left out (DefaultRoute)", "IPv6: 1 left out (DefaultRoute)"))
 		})
-		after, err := ownRoutes(t.Context(), lab)
+		after, err := ownRoutes(t.Context(), lab, nodeNames(lab)...)
 		if err != nil || after != before {
 			t.Errorf("routes changed: %v\n%s\nwere\n%s", err, after, before)
 		}
@@ -269,10 +269,10 @@ func sessionCounts(ctx context.Context, lab *cluster.Lab, received, accepted int
 	return nil
 }
 
-// ownRoutes are the routes of Waymark on all nodes.
-func ownRoutes(ctx context.Context, lab *cluster.Lab) (string, error) {
+// ownRoutes are the routes of Waymark on nodes.
+func ownRoutes(ctx context.Context, lab *cluster.Lab, nodes ...string) (string, error) {
 	var b strings.Builder
-	for _, node := range nodeNames(lab) {
+	for _, node := range nodes {
 		for _, family := range []string{"-4", "-6"} {
 			out, err := lab.Exec(ctx, node, "ip", family, "route", "show", "proto", "87")
 			if err != nil {

@@ -3,7 +3,9 @@
 package fabric
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/waymark-net/waymark/test/lab/host"
@@ -51,6 +53,9 @@ func ConfigureInterface(h topology.Host, name string) string {
 
 func configureInterface(h topology.Host, i topology.Interface) string {
 	var b strings.Builder
+	if h.Router() {
+		fmt.Fprintf(&b, "link set %s address %s\n", i.Name, routerMAC(h, i))
+	}
 	for _, p := range i.Addresses {
 		nodad := ""
 		if p.Addr().Is6() {
@@ -63,6 +68,13 @@ func configureInterface(h topology.Host, i topology.Interface) string {
 	}
 	fmt.Fprintf(&b, "link set %s up\n", i.Name)
 	return b.String()
+}
+
+// routerMAC is the same each time the router is started, as that of a router of
+// metal is: its neighbours would send to the old one until they ask again.
+func routerMAC(h topology.Host, i topology.Interface) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(h.Name + "/" + i.Name))
+	return append(net.HardwareAddr{0x02}, sum[:5]...) // locally administered, unicast
 }
 
 // lastResort is the metric of a default route over several gateways. Nobody
