@@ -145,8 +145,12 @@ func RouterIDOf(n Node) netip.Addr {
 // BGPConfig is all that a node's BGP speaker is told. Without a peer the
 // speaker does not run.
 type BGPConfig struct {
-	Speaker        SpeakerConfig
-	Peers          []Peer
+	Speaker SpeakerConfig
+	Peers   []Peer
+	// Incomplete says that Peers leaves out some whose configuration could not be
+	// read yet. They may have announced routes to an earlier run of the speaker,
+	// so that it is not converged without them before its restart time is over.
+	Incomplete     bool
 	Advertisements []Advertisement
 	// Scope is what the import filter of all peers knows.
 	Scope ImportScope

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"k8s.io/klog/v2"
 
@@ -71,6 +72,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	} else {
 		s.world.ASN = asn
 		s.world.Peers, s.peers = snapshot.Peers(s.node, conf.BGP)
+		s.world.PeersIncomplete = slices.ContainsFunc(s.peers, func(p kube.PeerProblem) bool { return p.Reason == kube.ReasonSecretMissing })
 		var wrong []string
 		s.world.Advertisements, wrong = snapshot.Advertisements(s.node, s.world.Peers)
 		s.notes = append(s.notes, wrong...)

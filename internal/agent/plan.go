@@ -24,9 +24,11 @@ type World struct {
 	Local   routing.Node
 	Remotes []routing.Node
 	// ASN of this node.
-	ASN            uint32
-	Peers          []routing.Peer
-	Advertisements []routing.Advertisement
+	ASN   uint32
+	Peers []routing.Peer
+	// PeersIncomplete says that Peers leaves out some whose Secret could not be read.
+	PeersIncomplete bool
+	Advertisements  []routing.Advertisement
 	// Uplink is the interface that leads to the other nodes.
 	Uplink Uplink
 	// Links are all interfaces that lead out of the node, the uplink included,
@@ -239,6 +241,7 @@ func bgp(w World, valid routing.Validation) routing.BGPConfig {
 			MaximumPaths: w.Config.BGP.MaximumPaths,
 		},
 		Peers:          w.Peers,
+		Incomplete:     w.PeersIncomplete,
 		Advertisements: advertised(w.Advertisements, valid.Local),
 		Scope:          scope,
 	}

@@ -22,7 +22,7 @@ func (s *Speaker) apply(ctx context.Context, config routing.BGPConfig) error {
 	if config.Speaker.ListenPort == 0 {
 		config.Speaker.ListenPort = 179
 	}
-	s.config = config
+	s.config, s.told = config, true
 	s.filter = routing.NewImportFilter(config.Scope)
 	peers, err := checkedPeers(config)
 	errs := []error{err}
@@ -30,7 +30,7 @@ func (s *Speaker) apply(ctx context.Context, config routing.BGPConfig) error {
 		errs = append(errs, s.stop(true))
 	}
 	if len(peers) == 0 {
-		if s.delivered == nil {
+		if s.delivered == nil && !s.waiting(time.Now()) {
 			s.deliverRoutes(routing.PathEvent{Converged: true})
 		}
 		return errors.Join(errs...)

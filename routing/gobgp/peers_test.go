@@ -216,6 +216,32 @@ func TestSetAfterRun(t *testing.T) {
 	}
 }
 
+// TestIncompletePeers: a peer that is missing from the configuration is waited
+// for as one that does not come, with and without others.
+func TestIncompletePeers(t *testing.T) {
+	t.Parallel()
+	const restart = 3 * time.Second
+	node, other := end{"127.0.8.1", 65001, freePort(t)}, end{"127.0.8.2", 65002, freePort(t)}
+	for _, peers := range [][]end{nil, {other}} {
+		started := time.Now()
+		s := startSpeaker(t)
+		c := conf(node, peers...)
+		c.Speaker.GracefulRestart.RestartTime, c.Incomplete = restart, true
+		if len(peers) > 0 {
+			router := startSpeaker(t)
+			rc := conf(other, node)
+			rc.Advertisements = []routing.Advertisement{advertise("10.10.9.0/24", "192.0.2.2")}
+			router.set(rc)
+		}
+		s.set(c)
+		s.eventually("converged", func(ev routing.PathEvent, _ []routing.SessionStatus) bool { return ev.Converged })
+		if waited := time.Since(started); waited < restart {
+			t.Errorf("with %d other peers it is converged after %s, want %s", len(peers), waited, restart)
+		}
+		s.end()
+	}
+}
+
 func TestWithoutPeersConverged(t *testing.T) {
 	s := startSpeaker(t)
 	s.set(routing.BGPConfig{})

@@ -50,6 +50,7 @@ type Speaker struct {
 	// Owned by Run's goroutine.
 	inst      *instance
 	config    routing.BGPConfig
+	told      bool // config
 	filter    *routing.ImportFilter
 	delivered *routing.PathEvent
 	reported  []routing.SessionStatus
@@ -154,18 +155,18 @@ func (s *Speaker) stop(deliberate bool) error {
 
 // deliver reads what changed and tells the callbacks.
 func (s *Speaker) deliver(ctx context.Context) {
+	now := time.Now()
 	if s.inst == nil {
-		if s.delivered != nil {
+		if s.told && !s.waiting(now) {
 			s.deliverRoutes(routing.PathEvent{Converged: true})
 			s.deliverSessions(nil)
 		}
 		return
 	}
-	now := time.Now()
 	// Asked before the routes are read: a peer's last routes and its End-of-RIB
 	// may come at any time, and an event that is said to be complete without
 	// them would make its receiver remove what is in use.
-	converged := s.inst.converged(now)
+	converged := !s.waiting(now) && s.inst.converged(now)
 	readErr := s.inst.readRoutes(ctx, s.filter)
 	err := errors.Join(readErr, s.inst.wake(ctx, now))
 	sessions, statusErr := s.inst.status(ctx)
@@ -181,6 +182,11 @@ func (s *Speaker) deliver(ctx context.Context) {
 		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths),
 		Converged: converged && readErr == nil,
 	})
+}
+
+// waiting says whether a peer may still come that was one in an earlier run.
+func (s *Speaker) waiting(now time.Time) bool {
+	return s.config.Incomplete && now.Sub(s.started) < gracefulRestart(s.config.Speaker, routing.Peer{}).RestartTime
 }
 
 // explain probes the peers whose sessions fail for a reason that GoBGP does
