@@ -145,10 +145,22 @@ func checkHalfGoodNodes(t *testing.T, lab *cluster.Lab) {
 // checkHalfGoodNode lets a node join whose IPv4 Pod CIDR is wrong: it says so,
 // its Pods have no IPv4 address, and IPv6 works, as everything else does.
 func checkHalfGoodNode(t *testing.T, lab *cluster.Lab, name string, wrong netip.Prefix, reason, said string) {
-	if err := kubectlApply(t.Context(), lab, nodeObject(name, "B", wrong.String(), "fd10:10:0:79::/64")); err != nil {
+	const good = "fd10:10:0:79::/64"
+	if err := kubectlApply(t.Context(), lab, nodeObject(name, "B", wrong.String(), good)); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
+		// In order: a router keeps the routes of a node that is ended at once.
+		kubectl(t, lab, "delete", "node", name, "--wait=false")
+		for _, tor := range lab.Topology.ToRs("B") {
+			eventually(t, 20*time.Second, func(ctx context.Context) error {
+				out, err := lab.Vtysh(ctx, tor.Name, "show bgp ipv6 unicast")
+				if strings.Contains(out, good) {
+					err = errors.Join(err, fmt.Errorf("%s knows %s of node %s, which is gone", tor.Name, good, name))
+				}
+				return err
+			})
+		}
 		if err := lab.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Error(err)
 		}
