@@ -72,6 +72,7 @@ func run(ctx context.Context, o options) error {
 
 const goOn = `The report is in %s. How to go on:
 
+  export WAYMARK_LAB=demo
   go run ./test/lab kubectl get nodes,bgpsessions,pods -A
   go run ./test/lab exec n1 ip route
   go run ./test/lab exec n1 ovs-ofctl -O OpenFlow13 dump-flows br-int
