@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	// callTimeout is longer than the agent takes to give up by itself, so
-	// that the runtime gets the agent's reason.
-	callTimeout = 60 * time.Second
+	// callTimeout is longer than the agent takes to give up by itself (the
+	// longest wait for policies, then a request), so that the runtime gets the
+	// agent's reason.
+	callTimeout = 100 * time.Second
 	// restartWait is how long the agent may be away before a call fails, and
 	// redialInterval how often it is looked for.
 	restartWait    = 5 * time.Second

@@ -17,6 +17,9 @@
 // MTU. A record that was lost is written again from a port whose Pod lives. The
 // records belong on a file system that ends with the machine, as namespaces do.
 //
+// ADD waits first until the Pod's policies are known, before it takes one of the
+// places or a lock, so that Pods that wait for a controller hold nobody up.
+//
 // Work on one attachment is done by one goroutine at a time, in the order of
 // arrival; different attachments proceed at once up to a limit.
 //

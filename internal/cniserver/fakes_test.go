@@ -298,11 +298,42 @@ type node struct {
 	alloc    *ipam.Allocator
 	settings Settings
 	notReady error
+	policies *fakePolicies
+}
+
+// fakePolicies knows the policies of every Pod but those held up.
+type fakePolicies struct {
+	mu   sync.Mutex
+	held map[string]chan error // by namespace/name
+}
+
+func (p *fakePolicies) hold(pod string) chan<- error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := make(chan error)
+	p.held[pod] = c
+	return c
+}
+
+// Await implements Policies.
+func (p *fakePolicies) Await(ctx context.Context, namespace, name, _ string) error {
+	p.mu.Lock()
+	c := p.held[namespace+"/"+name]
+	p.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	select {
+	case err := <-c:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func newNode(t testing.TB, w *world) *node {
 	t.Helper()
-	n := &node{w: w, settings: testSettings}
+	n := &node{w: w, settings: testSettings, policies: &fakePolicies{held: map[string]chan error{}}}
 	n.restart(t, t.TempDir())
 	return n
 }
@@ -323,6 +354,7 @@ func (n *node) restart(t testing.TB, dir string) {
 		StateDir:   dir + "/attachments",
 		Settings:   func() (Settings, error) { return n.settings, n.notReady },
 		Switch:     fakeSwitch{n.w},
+		Policies:   n.policies,
 		Links:      fakeLinks{n.w},
 		Addresses:  faultyAddresses{n.alloc, n.w.fault},
 	})

@@ -262,3 +262,39 @@ func TestWaitingIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestPodsThatAwaitPoliciesHoldNobodyUp: a controller that is away must not
+// keep others from being attached and detached.
+func TestPodsThatAwaitPoliciesHoldNobodyUp(t *testing.T) {
+	w := newWorld("/ns/c1")
+	pods := 2 * defaultConcurrency
+	for i := range pods {
+		w.namespaces[fmt.Sprintf("/ns/w%d", i)] = true
+	}
+	n := newNode(t, w)
+	answers := make(chan *types.Error, pods)
+	var release []chan<- error
+	for i := range pods {
+		c := fmt.Sprintf("w%d", i)
+		release = append(release, n.policies.hold("default/web-"+c))
+		go func() {
+			_, err := n.do(t, call(cniapi.Add, c))
+			answers <- err
+		}()
+	}
+	n.must(t, call(cniapi.Add, "c1"))
+	n.must(t, call(cniapi.Del, "c1"))
+	diff(t, "node", []string(nil), n.dump(t))
+
+	release[0] <- errors.New("no controller")
+	wantCode(t, <-answers, types.ErrTryAgainLater, "no controller")
+	diff(t, "node after a Pod was refused", []string(nil), n.dump(t))
+	for _, r := range release[1:] {
+		r <- nil
+	}
+	for range release[1:] {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -90,7 +90,7 @@ func (r *runtime) start() {
 	r.srv, err = New(Params{
 		SocketPath: "/run/cni.sock", StateDir: "/run/attachments",
 		Settings: func() (Settings, error) { return testSettings, nil },
-		Switch:   fakeSwitch{r.w}, Links: podlink.Links{}, Addresses: alloc,
+		Switch:   fakeSwitch{r.w}, Policies: &fakePolicies{}, Links: podlink.Links{}, Addresses: alloc,
 	})
 	if err != nil {
 		r.t.Fatal(err)

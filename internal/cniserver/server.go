@@ -166,6 +166,12 @@ func (s *Server) serve(ctx context.Context, req *request) ([]byte, error) {
 		// The rest is worth finishing although the plugin was killed.
 		ctx = context.WithoutCancel(ctx)
 	}
+	if req.command == cniapi.Add {
+		// Before anything is held that other requests need.
+		if err := s.Policies.Await(ctx, req.pod.namespace, req.pod.name, req.pod.uid); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNotReady, err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	select {

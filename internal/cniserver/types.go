@@ -36,8 +36,8 @@ type PodInterface struct {
 // Switch connects Pods. Its methods may be called from several goroutines at
 // once, but not for the same HostInterface.
 type Switch interface {
-	// AttachPod makes port and flows and returns when the switch has
-	// confirmed them. It is idempotent. After an error the caller detaches.
+	// AttachPod makes port and flows, those of the Pod's policies included, and
+	// returns when the switch has confirmed them. It is idempotent. After an error the caller detaches.
 	AttachPod(ctx context.Context, pod PodInterface) error
 	// DetachPod removes flows and port. It is no error when there is nothing.
 	DetachPod(ctx context.Context, hostInterface string) error
@@ -47,6 +47,15 @@ type Switch interface {
 	CheckPod(ctx context.Context, pod PodInterface) error
 	// PodInterfaces returns what is attached according to the switch.
 	PodInterfaces(ctx context.Context) ([]PodInterface, error)
+}
+
+// Policies knows when a Pod can start under its policies.
+type Policies interface {
+	// Await returns when the policies that select the Pod are known, so that
+	// AttachPod can put them into the switch, or an error that says why they
+	// are not. It bounds the wait itself. UID is empty when the runtime does
+	// not tell.
+	Await(ctx context.Context, namespace, name, uid string) error
 }
 
 // Links makes veth pairs. podlink.Links implements it.
@@ -91,9 +100,10 @@ type Params struct {
 	// known nevertheless, which is enough for Reconcile.
 	Settings  func() (Settings, error)
 	Switch    Switch
+	Policies  Policies
 	Links     Links
 	Addresses Addresses
-	// Timeout bounds one request; zero is 30 s.
+	// Timeout bounds one request, without the wait for policies; zero is 30 s.
 	Timeout time.Duration
 	// Concurrency bounds the requests that are worked on at once; zero is 32.
 	Concurrency int

@@ -54,6 +54,20 @@ const (
 	HostFirewallIPTables HostFirewall = "iptables"
 )
 
+// WithoutController says what happens to a new Pod while the node has no
+// connection to a controller, which alone can compute its policies.
+type WithoutController string
+
+// The choices.
+const (
+	// WithoutControllerLastKnown starts a Pod whose namespace and labels the
+	// node knows from another one, under the policies that were in force last.
+	// Other Pods wait.
+	WithoutControllerLastKnown WithoutController = "LastKnown"
+	// WithoutControllerWait lets every new Pod wait.
+	WithoutControllerWait WithoutController = "Wait"
+)
+
 // Config is the configuration of a cluster, parsed and validated.
 type Config struct {
 	Mode     routing.Mode
@@ -68,6 +82,7 @@ type Config struct {
 	Uplink            Uplink
 	BGP               BGP
 	HostFirewall      HostFirewall
+	NetworkPolicy     NetworkPolicy
 }
 
 // Tunnel is how Pod packets are encapsulated where they are.
@@ -76,6 +91,16 @@ type Tunnel struct {
 	// Port is the UDP destination port; 0: the protocol's own (6081 or 4789).
 	Port     uint16
 	Underlay encap.Underlay
+}
+
+// NetworkPolicy is how policies are enforced.
+type NetworkPolicy struct {
+	// PodTimeout is how long the start of a Pod waits for its policies, in
+	// whole seconds; then it fails, and the kubelet tries again.
+	PodTimeout        time.Duration
+	WithoutController WithoutController
+	// LogDenied has denied packets logged, at a limited rate.
+	LogDenied bool
 }
 
 // Uplink names the interface towards the other nodes.
@@ -121,5 +146,6 @@ func Default() *Config {
 			GracefulRestart: GracefulRestart{Enabled: true, RestartTime: 120 * time.Second},
 			MaximumPaths:    8,
 		},
+		NetworkPolicy: NetworkPolicy{PodTimeout: 20 * time.Second, WithoutController: WithoutControllerLastKnown},
 	}
 }

@@ -56,6 +56,7 @@ bgp:
   gracefulRestart: {enabled: false, restartTime: 5m}
   maximumPaths: 4
 hostFirewall: iptables
+networkPolicy: {podTimeout: 1m, withoutController: Wait, logDenied: true}
 `, func(c *Config) {
 			*c = Config{
 				Mode:               routing.ModeHybrid,
@@ -70,7 +71,8 @@ hostFirewall: iptables
 					Enabled: true, ASN: 4200000001, ASNNodeLabel: "example.com/asn", ListenPort: -1,
 					GracefulRestart: GracefulRestart{RestartTime: 5 * time.Minute}, MaximumPaths: 4,
 				},
-				HostFirewall: HostFirewallIPTables,
+				HostFirewall:  HostFirewallIPTables,
+				NetworkPolicy: NetworkPolicy{PodTimeout: time.Minute, WithoutController: WithoutControllerWait, LogDenied: true},
 			}
 		}},
 	}

@@ -128,6 +128,11 @@ func (d *decoder) document(c *Config) setter {
 			"maximumPaths": integer(d, &c.BGP.MaximumPaths, math.MinInt32, math.MaxInt32, pathsAllowed),
 		}),
 		"hostFirewall": text(d, &c.HostFirewall),
+		"networkPolicy": d.object(map[string]setter{
+			"podTimeout":        d.duration(&c.NetworkPolicy.PodTimeout),
+			"withoutController": text(d, &c.NetworkPolicy.WithoutController),
+			"logDenied":         d.boolean(&c.NetworkPolicy.LogDenied),
+		}),
 	})
 	return func(path string, n *yaml.Node) {
 		fields(path, n)

@@ -24,6 +24,9 @@ const (
 	maxMTU     = 65535
 	// maxRestartTime is what the 12-bit field of RFC 4724 can hold.
 	maxRestartTime = 4095 * time.Second
+	// maxPodTimeout leaves the container runtime time for the rest within the
+	// two minutes that the kubelet gives it.
+	maxPodTimeout = 60 * time.Second
 	// maxPaths is what the kernel and the speaker were tried with.
 	maxPaths = 64
 	// maxInterfaceName is IFNAMSIZ less its closing zero.
@@ -34,6 +37,8 @@ const (
 	pathsAllowed   = "must be a number of paths 1..64"
 	cidrAllowed    = "must be a CIDR such as 192.0.2.0/24 or 2001:db8::/32"
 	restartAllowed = "must be whole seconds 1s..4095s"
+
+	podTimeoutAllowed = "must be whole seconds 1s..60s"
 )
 
 // Validate reports every error of a Config as joined *FieldError. families are
@@ -84,6 +89,9 @@ func (c *Config) validate(families []routing.Family) []*FieldError {
 	validateInterface(&f, "uplink.interface", c.Uplink.Interface)
 	c.BGP.validate(&f)
 	oneOf(&f, "hostFirewall", c.HostFirewall, HostFirewallAuto, HostFirewallNFTables, HostFirewallIPTables)
+	wait := c.NetworkPolicy.PodTimeout
+	f.number(wait >= time.Second && wait <= maxPodTimeout && wait%time.Second == 0, "networkPolicy.podTimeout", wait, podTimeoutAllowed)
+	oneOf(&f, "networkPolicy.withoutController", c.NetworkPolicy.WithoutController, WithoutControllerLastKnown, WithoutControllerWait)
 	return f
 }
 
