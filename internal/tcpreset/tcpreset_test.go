@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tcpreset
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+)
+
+// segment is a frame from port 1111 of host 1 to port 80 of host 2.
+func segment(t testing.TB, v6 bool, tcp layers.TCP, payload string) []byte {
+	t.Helper()
+	tcp.SrcPort, tcp.DstPort = 1111, 80
+	ethernet := layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4}
+	var network gopacket.SerializableLayer
+	var pseudo gopacket.NetworkLayer
+	if v6 {
+		ip := &layers.IPv6{Version: 6, HopLimit: 9, NextHeader: layers.IPProtocolTCP, SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::2")}
+		network, pseudo, ethernet.EthernetType = ip, ip, layers.EthernetTypeIPv6
+	} else {
+		ip := &layers.IPv4{Version: 4, TTL: 9, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}
+		network, pseudo = ip, ip
+	}
+	if err := tcp.SetNetworkLayerForChecksum(pseudo); err != nil {
+		t.Fatal(err)
+	}
+	buffer := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		&ethernet, network, &tcp, gopacket.Payload(payload)); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+// reset is what the tests look at in a frame.
+type reset struct {
+	Src, Dst string
+	Seq, Ack uint32
+	Flags    string
+}
+
+func read(t *testing.T, frame []byte, err error) reset {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
+	if e := packet.ErrorLayer(); e != nil {
+		t.Fatal(e.Error())
+	}
+	tcp := packet.TransportLayer().(*layers.TCP)
+	if err := tcp.SetNetworkLayerForChecksum(packet.NetworkLayer()); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range packet.Layers() {
+		if c, ok := l.(gopacket.LayerWithChecksum); ok {
+			if err, sum := c.VerifyChecksum(); err != nil || !sum.Valid {
+				t.Errorf("checksum of %v is wrong: %v", l.LayerType(), err)
+			}
+		}
+	}
+	var flags []string
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{{tcp.RST, "RST"}, {tcp.ACK, "ACK"}, {tcp.SYN || tcp.FIN || tcp.PSH, "others"}} {
+		if f.on {
+			flags = append(flags, f.name)
+		}
+	}
+	flow := packet.NetworkLayer().NetworkFlow()
+	return reset{
+		Src: net.JoinHostPort(flow.Src().String(), packet.TransportLayer().TransportFlow().Src().String()),
+		Dst: net.JoinHostPort(flow.Dst().String(), packet.TransportLayer().TransportFlow().Dst().String()),
+		Seq: tcp.Seq, Ack: tcp.Ack, Flags: strings.Join(flags, ","),
+	}
+}
+
+func TestResets(t *testing.T) {
+	for _, tc := range []struct {
+		name                 string
+		tcp                  layers.TCP
+		payload              string
+		toSender, toReceiver reset
+	}{
+		{"data", layers.TCP{ACK: true, PSH: true, Seq: 1000, Ack: 77}, "twenty bytes of data",
+			reset{Seq: 77, Ack: 1020, Flags: "RST,ACK"}, reset{Seq: 1000, Ack: 77, Flags: "RST,ACK"}},
+		{"nothing but an acknowledgement", layers.TCP{ACK: true, Seq: 1000, Ack: 77}, "",
+			reset{Seq: 77, Ack: 1000, Flags: "RST,ACK"}, reset{Seq: 1000, Ack: 77, Flags: "RST,ACK"}},
+		{"the end, past the end of the numbers", layers.TCP{ACK: true, FIN: true, Seq: 0xffffffff, Ack: 77}, "ab",
+			reset{Seq: 77, Ack: 2, Flags: "RST,ACK"}, reset{Seq: 0xffffffff, Ack: 77, Flags: "RST,ACK"}},
+		{"the beginning", layers.TCP{SYN: true, Seq: 1000}, "",
+			reset{Ack: 1001, Flags: "RST,ACK"}, reset{Seq: 1000, Flags: "RST"}},
+		{"with options", layers.TCP{ACK: true, Seq: 5, Ack: 6, Options: []layers.TCPOption{{OptionType: 8, OptionLength: 10, OptionData: make([]byte, 8)}}}, "abc",
+			reset{Seq: 6, Ack: 8, Flags: "RST,ACK"}, reset{Seq: 5, Ack: 6, Flags: "RST,ACK"}},
+	} {
+		for name, v6 := range map[string]bool{"IPv4": false, "IPv6": true} {
+			t.Run(tc.name+" over "+name, func(t *testing.T) {
+				client, server := "10.0.0.1:1111", "10.0.0.2:80"
+				if v6 {
+					client, server = "[fd00::1]:1111", "[fd00::2]:80"
+				}
+				whole := segment(t, v6, tc.tcp, tc.payload)
+				for _, frame := range [][]byte{whole, whole[:len(whole)-len(tc.payload)]} {
+					s, err := Parse(frame)
+					if err != nil {
+						t.Fatal(err)
+					}
+					tc.toSender.Src, tc.toSender.Dst = server, client
+					tc.toReceiver.Src, tc.toReceiver.Dst = client, server
+					made, err := s.ToSender()
+					if d := cmp.Diff(tc.toSender, read(t, made, err)); d != "" {
+						t.Errorf("to the sender (-want +got):\n%s", d)
+					}
+					made, err = s.ToReceiver()
+					if d := cmp.Diff(tc.toReceiver, read(t, made, err)); d != "" {
+						t.Errorf("to the receiver (-want +got):\n%s", d)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	whole := segment(t, false, layers.TCP{ACK: true}, "data")
+	if _, err := Parse(segment(t, false, layers.TCP{RST: true}, "")); !errors.Is(err, ErrIsReset) {
+		t.Errorf("a reset: %v", err)
+	}
+	short := append([]byte(nil), whole...)
+	short[17] = 30 // the length of the IP packet
+	udp := append([]byte(nil), whole...)
+	udp[23] = 17
+	for name, frame := range map[string][]byte{"nothing": nil, "no TCP header": whole[:14+20+10], "headers only claimed": short, "UDP": udp} {
+		if s, err := Parse(frame); err == nil {
+			t.Errorf("%s: no error, but %+v", name, s)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, v6 := range []bool{false, true} {
+		f.Add(segment(f, v6, layers.TCP{ACK: true, Seq: 1, Ack: 2}, "data"))
+		f.Add(segment(f, v6, layers.TCP{SYN: true, Seq: 1}, ""))
+		f.Add(segment(f, v6, layers.TCP{RST: true, Seq: 1}, ""))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		s, err := Parse(frame)
+		if err != nil {
+			return
+		}
+		for _, make := range []func() ([]byte, error){s.ToSender, s.ToReceiver} {
+			out, err := make()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Parse(out); !errors.Is(err, ErrIsReset) {
+				t.Errorf("not a reset: %v", err)
+			}
+		}
+	})
+}
