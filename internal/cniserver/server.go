@@ -8,17 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/internal/cniapi"
+	"github.com/waymark-net/waymark/internal/unixsocket"
 )
 
 const (
@@ -65,7 +63,7 @@ func New(p Params) (*Server, error) {
 // Run listens on the socket and serves until the context ends; requests that
 // are being worked on then get a while to finish.
 func (s *Server) Run(ctx context.Context) error {
-	listener, err := listen(s.SocketPath)
+	listener, err := unixsocket.Listen(s.SocketPath)
 	if err != nil {
 		return fmt.Errorf("listening for CNI requests: %w", err)
 	}
@@ -92,26 +90,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-served
 	return err
-}
-
-// listen makes the socket, readable by root only. One that an earlier agent
-// left is replaced; it is not removed at the end, when it may be another's.
-func listen(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	listener.SetUnlinkOnClose(false)
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	return listener, nil
 }
 
 func (s *Server) handler() http.Handler {
