@@ -28,24 +28,25 @@ const (
 	longest = 10 * time.Minute
 )
 
-// traffic is a ping every millisecond and a TCP stream in both families from
-// one Pod to another, while something is done to the lab.
+// traffic are probes that run in Pods while something is done to the lab. All
+// of them end when stop is closed.
 type traffic struct {
 	stdin, stop *os.File // the end of stdin, by closing stop, ends the probes
-	ping        *probeRun
+	pings       []*probeRun
 	streams     []*probeRun
 }
 
 // probeRun is one probe that runs in a Pod.
 type probeRun struct {
-	family string
-	done   chan error
-	stdout bytes.Buffer
-	stderr lines
+	name string
+	// addresses is how many it asks.
+	addresses int
+	done      chan error
+	stdout    bytes.Buffer
+	stderr    lines
 }
 
-// startTraffic returns once packets have come back in both families.
-func startTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *traffic {
+func newTraffic(t *testing.T) *traffic {
 	t.Helper()
 	tr := &traffic{}
 	var err error
@@ -56,30 +57,63 @@ func startTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *traffi
 		_ = tr.stop.Close()
 		_ = tr.stdin.Close()
 	})
-	ends := []string{"-stdin", "-duration", longest.String()}
-	pings := append([]string{"/probe", "ping", "-interval", "1ms"}, ends...)
+	return tr
+}
+
+// startTraffic is a ping every millisecond and a TCP stream in both families
+// from one Pod to another. It returns once packets have come back.
+func startTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *traffic {
+	t.Helper()
+	tr := newTraffic(t)
+	tr.addStreams(t, lab, from, to)
+	tr.addPing(t, lab, from, to)
+	tr.await(t)
+	return tr
+}
+
+// addPing starts a ping every millisecond to every address of a Pod.
+func (tr *traffic) addPing(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *probeRun {
+	argv := []string{"/probe", "ping", "-interval", "1ms", "-stdin", "-duration", longest.String()}
 	for _, a := range to.Addresses {
-		pings = append(pings, a.String())
-		argv := append(append([]string{"/probe", "stream"}, ends...), netip.AddrPortFrom(a, streamPort).String())
-		tr.streams = append(tr.streams, tr.start(t, lab, from, familyName(a), argv))
+		argv = append(argv, a.String())
 	}
-	tr.ping = tr.start(t, lab, from, "", pings)
+	run := tr.start(t, lab, from, "", argv)
+	tr.pings = append(tr.pings, run)
+	return run
+}
+
+// addStreams starts a TCP stream to every address of a Pod.
+func (tr *traffic) addStreams(t *testing.T, lab *cluster.Lab, from, to workload.Pod) []*probeRun {
+	var runs []*probeRun
+	for _, a := range to.Addresses {
+		runs = append(runs, tr.start(t, lab, from, familyName(a), []string{
+			"/probe", "stream", "-stdin", "-duration", longest.String(), netip.AddrPortFrom(a, streamPort).String(),
+		}))
+	}
+	tr.streams = append(tr.streams, runs...)
+	return runs
+}
+
+// await returns once packets have come back to every probe, in every family.
+func (tr *traffic) await(t *testing.T) {
+	t.Helper()
 	eventually(t, 20*time.Second, func(context.Context) error {
-		if got := len(tr.ping.stderr.with("is answered")); got < len(to.Addresses) {
-			return fmt.Errorf("%d of %d addresses answer pings: %s", got, len(to.Addresses), &tr.ping.stderr)
+		for _, p := range tr.pings {
+			if got := len(p.stderr.with("is answered")); got < p.addresses {
+				return fmt.Errorf("%d of %d addresses answer pings: %s", got, p.addresses, &p.stderr)
+			}
 		}
 		for _, s := range tr.streams {
 			if len(s.stderr.with("runs")) == 0 {
-				return fmt.Errorf("the %s stream does not run: %s", s.family, &s.stderr)
+				return fmt.Errorf("the %s stream does not run: %s", s.name, &s.stderr)
 			}
 		}
 		return nil
 	})
-	return tr
 }
 
-func (tr *traffic) start(t *testing.T, lab *cluster.Lab, pod workload.Pod, family string, argv []string) *probeRun {
-	run := &probeRun{family: family, done: make(chan error, 1)}
+func (tr *traffic) start(t *testing.T, lab *cluster.Lab, pod workload.Pod, name string, argv []string) *probeRun {
+	run := &probeRun{name: name, addresses: len(pod.Addresses), done: make(chan error, 1)}
 	go func() {
 		streams := workload.Streams{Stdin: tr.stdin, Stdout: &run.stdout, Stderr: &run.stderr}
 		run.done <- workload.RunInPod(t.Context(), lab, pod, streams, argv...)
@@ -95,7 +129,11 @@ func (tr *traffic) end(t *testing.T, allowed time.Duration) {
 		t.Fatal(err)
 	}
 	var pings []ping.Report
-	tr.ping.result(t, &pings)
+	for _, run := range tr.pings {
+		var reports []ping.Report
+		run.result(t, &reports)
+		pings = append(pings, reports...)
+	}
 	for _, p := range pings {
 		note := fmt.Sprintf("%d of %d lost, longest outage %.0f ms, longest pause of the sender %.0f ms, RTT at most %.1f ms, %d not sent %s",
 			p.Lost, p.Sent, p.MaxOutage, p.MaxPause, p.MaxRTT, p.SendErrors, p.LastError)
@@ -112,7 +150,7 @@ func (tr *traffic) end(t *testing.T, allowed time.Duration) {
 		run.result(t, &s)
 		note := fmt.Sprintf("%.0f s, %d and %d records, longest gap %.0f and %.0f ms %s",
 			s.Seconds, s.Client.Records, s.Server.Records, s.Client.MaxGap, s.Server.MaxGap, s.Error)
-		name := run.family + " TCP stream"
+		name := run.name + " TCP stream"
 		t.Logf("%s: %s", name, note)
 		record(t, report.Check(name, !s.Broken, note))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/waymark-net/waymark/test/lab/probe/bench"
 	"github.com/waymark-net/waymark/test/lab/probe/check"
 	"github.com/waymark-net/waymark/test/lab/probe/ping"
+	"github.com/waymark-net/waymark/test/lab/probe/sockets"
 	"github.com/waymark-net/waymark/test/lab/probe/stream"
 )
 
@@ -144,6 +145,22 @@ func runThroughput(ctx context.Context, args []string) error {
 		return err
 	}
 	return report(result)
+}
+
+func runSockets(_ context.Context, args []string) error {
+	flags := newFlags("sockets", "ADDR")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	address, err := netip.ParseAddr(flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	connections, err := sockets.Established(address)
+	if err != nil {
+		return err
+	}
+	return report(connections)
 }
 
 // parseTarget reads the flags and the one address of a command.

@@ -11,6 +11,7 @@
 //	probe stream [flags] ADDR:PORT   a TCP connection kept busy and checked
 //	probe rr [flags] ADDR:PORT       round trips of small messages
 //	probe throughput [flags] ADDR:PORT
+//	probe sockets ADDR               established TCP connections with an address
 //
 // Reports are JSON on standard output; progress and errors go to standard error.
 // Commands that run for a time end at SIGTERM, SIGINT, after --duration, or with
