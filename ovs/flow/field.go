@@ -18,6 +18,8 @@ const (
 	FieldCTZone
 	FieldCTMark
 	FieldCTLabel
+	FieldCTTPSrc
+	FieldCTTPDst
 	FieldReg0
 	fieldReg1
 	fieldReg2
@@ -196,6 +198,8 @@ var fields = [fieldCount]FieldInfo{
 	FieldCTZone:     {Name: "ct_zone", nxmName: "NXM_NX_CT_ZONE", Class: classNXM1, Code: 106, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldCTMark:     {Name: "ct_mark", nxmName: "NXM_NX_CT_MARK", Class: classNXM1, Code: 107, Bytes: 4, Maskable: true, kind: kindHex},
 	FieldCTLabel:    {Name: "ct_label", nxmName: "NXM_NX_CT_LABEL", Class: classNXM1, Code: 108, Bytes: 16, Maskable: true, kind: kindHex},
+	FieldCTTPSrc:    {Name: "ct_tp_src", nxmName: "NXM_NX_CT_TP_SRC", Class: classNXM1, Code: 123, Bytes: 2, Maskable: true, kind: kindDecimal},
+	FieldCTTPDst:    {Name: "ct_tp_dst", nxmName: "NXM_NX_CT_TP_DST", Class: classNXM1, Code: 124, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldReg0:       register(0),
 	fieldReg1:       register(1),
 	fieldReg2:       register(2),
