@@ -37,9 +37,34 @@ func (a Output) String() string {
 
 // Controller sends the first MaxLen bytes of the packet to the controller;
 // 65535 is all of it.
-type Controller struct{ MaxLen uint16 }
+type Controller struct {
+	MaxLen uint16
+	// Userdata comes back with the packet.
+	Userdata []byte
+	// Meter limits how many packets are sent; 0 is no limit.
+	Meter uint32
+}
 
-func (a Controller) String() string { return fmt.Sprintf("CONTROLLER:%d", a.MaxLen) }
+func (a Controller) String() string {
+	if len(a.Userdata) == 0 && a.Meter == 0 {
+		return fmt.Sprintf("CONTROLLER:%d", a.MaxLen)
+	}
+	var p []string
+	if a.MaxLen != 0xffff {
+		p = append(p, "max_len="+strconv.Itoa(int(a.MaxLen)))
+	}
+	if len(a.Userdata) > 0 {
+		hex := make([]string, len(a.Userdata))
+		for i, b := range a.Userdata {
+			hex[i] = fmt.Sprintf("%02x", b)
+		}
+		p = append(p, "userdata="+strings.Join(hex, "."))
+	}
+	if a.Meter != 0 {
+		p = append(p, "meter_id="+strconv.FormatUint(uint64(a.Meter), 10))
+	}
+	return "controller(" + strings.Join(p, ",") + ")"
+}
 
 // OutputReg sends the packet out of the port whose number is in Source.
 type OutputReg struct{ Source Subfield }

@@ -18,6 +18,8 @@ const (
 	FieldCTZone
 	FieldCTMark
 	FieldCTLabel
+	FieldCTTPSrc
+	FieldCTTPDst
 	FieldReg0
 	fieldReg1
 	fieldReg2
@@ -34,6 +36,10 @@ const (
 	fieldReg13
 	fieldReg14
 	FieldReg15
+	FieldXXReg0
+	fieldXXReg1
+	fieldXXReg2
+	FieldXXReg3
 	FieldTunID
 	FieldTunSrc
 	FieldTunDst
@@ -84,6 +90,27 @@ func FieldReg(n int) Field {
 	}
 	return FieldReg0 + Field(n)
 }
+
+// WideRegisters is the number of 128-bit registers, xxreg0 to xxreg3. Each is
+// another name for four registers: xxreg0 for reg0 to reg3, with reg0 in its
+// most significant bits.
+const WideRegisters = 4
+
+// FieldXXReg returns 128-bit register n. It is FieldInvalid if there is no
+// such register.
+func FieldXXReg(n int) Field {
+	if n < 0 || n >= WideRegisters {
+		return FieldInvalid
+	}
+	return FieldXXReg0 + Field(n)
+}
+
+// wide reports whether f is a 128-bit register.
+func (f Field) wide() bool { return f >= FieldXXReg0 && f <= FieldXXReg3 }
+
+// firstReg is the register that holds the most significant bits of a 128-bit
+// register.
+func (f Field) firstReg() Field { return FieldReg0 + 4*(f-FieldXXReg0) }
 
 // OXM classes (OpenFlow 1.3.5, 7.2.3.3; Open vSwitch nicira-ext).
 const (
@@ -171,6 +198,8 @@ var fields = [fieldCount]FieldInfo{
 	FieldCTZone:     {Name: "ct_zone", nxmName: "NXM_NX_CT_ZONE", Class: classNXM1, Code: 106, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldCTMark:     {Name: "ct_mark", nxmName: "NXM_NX_CT_MARK", Class: classNXM1, Code: 107, Bytes: 4, Maskable: true, kind: kindHex},
 	FieldCTLabel:    {Name: "ct_label", nxmName: "NXM_NX_CT_LABEL", Class: classNXM1, Code: 108, Bytes: 16, Maskable: true, kind: kindHex},
+	FieldCTTPSrc:    {Name: "ct_tp_src", nxmName: "NXM_NX_CT_TP_SRC", Class: classNXM1, Code: 123, Bytes: 2, Maskable: true, kind: kindDecimal},
+	FieldCTTPDst:    {Name: "ct_tp_dst", nxmName: "NXM_NX_CT_TP_DST", Class: classNXM1, Code: 124, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldReg0:       register(0),
 	fieldReg1:       register(1),
 	fieldReg2:       register(2),
@@ -187,6 +216,10 @@ var fields = [fieldCount]FieldInfo{
 	fieldReg13:      register(13),
 	fieldReg14:      register(14),
 	FieldReg15:      register(15),
+	FieldXXReg0:     wideRegister(0),
+	fieldXXReg1:     wideRegister(1),
+	fieldXXReg2:     wideRegister(2),
+	FieldXXReg3:     wideRegister(3),
 	FieldTunID:      {Name: "tun_id", nxmName: "NXM_NX_TUN_ID", Class: classOpenFlow, Code: 38, Bytes: 8, Maskable: true, kind: kindHex},
 	FieldTunSrc:     {Name: "tun_src", nxmName: "NXM_NX_TUN_IPV4_SRC", Class: classNXM1, Code: 31, Bytes: 4, Maskable: true, kind: kindIPv4},
 	FieldTunDst:     {Name: "tun_dst", nxmName: "NXM_NX_TUN_IPV4_DST", Class: classNXM1, Code: 32, Bytes: 4, Maskable: true, kind: kindIPv4},
@@ -228,6 +261,11 @@ var fields = [fieldCount]FieldInfo{
 func register(n uint8) FieldInfo {
 	num := strconv.Itoa(int(n))
 	return FieldInfo{Name: "reg" + num, nxmName: "NXM_NX_REG" + num, Class: classNXM1, Code: n, Bytes: 4, Maskable: true, kind: kindHex}
+}
+
+func wideRegister(n uint8) FieldInfo {
+	num := strconv.Itoa(int(n))
+	return FieldInfo{Name: "xxreg" + num, nxmName: "NXM_NX_XXREG" + num, Class: classNXM1, Code: 111 + n, Bytes: 16, Maskable: true, kind: kindHex}
 }
 
 // Info describes f. The zero FieldInfo means that f is not a field.

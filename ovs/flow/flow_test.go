@@ -32,6 +32,17 @@ var texts = []string{
 	"table=1, priority=1,icmp,in_port=LOCAL,icmp_type=8,icmp_code=0 actions=IN_PORT",
 	"table=1, priority=1,ipv6,nw_proto=89 actions=drop",
 	"table=1, priority=1,ip,nw_frag=later actions=drop",
+	"table=71, priority=100,conj_id=4294967295,ct_state=+new,ip actions=set_field:0x1/0x1->reg0,set_field:0xffffffff->reg4",
+	"table=71, priority=100,reg6=0x7 actions=conjunction(4294967295,1/3),conjunction(7,1/2)",
+	"table=71, priority=100,tcp,reg7=0x1000/0xf000 actions=conjunction(4294967295,3/3)",
+	"table=55, priority=100,ipv6 actions=set_field:0->reg2,move:NXM_NX_IPV6_DST[]->NXM_NX_XXREG3[],resubmit(,60),resubmit(,61)",
+	"table=55, priority=100,ip actions=move:NXM_OF_IP_DST[]->NXM_NX_REG12[],resubmit(,60)",
+	"table=56, priority=9,ipv6 actions=set_field:0xfd000000000000000000000000000001->xxreg2,set_field:0x1/0xff->xxreg0,move:NXM_NX_XXREG2[0..31]->NXM_NX_REG1[]",
+	"table=48, priority=100,ct_state=+new+trk,tcp actions=move:NXM_OF_TCP_DST[]->NXM_NX_REG7[0..15],ct(commit,zone=65520,exec(move:NXM_NX_REG4[]->NXM_NX_CT_LABEL[0..31],move:NXM_NX_REG5[]->NXM_NX_CT_LABEL[32..63],move:NXM_NX_REG7[0..15]->NXM_NX_CT_LABEL[64..79],move:NXM_NX_REG0[8]->NXM_NX_CT_MARK[0])),goto_table:50",
+	"table=62, priority=100,ct_state=+rpl+trk,ip actions=set_field:0->reg7,move:NXM_NX_CT_LABEL[64..79]->NXM_NX_REG7[0..15]",
+	"table=62, priority=100,ct_state=-inv+trk,ct_tp_src=40000,ct_tp_dst=0x50/0xfff0,tcp actions=move:NXM_NX_CT_TP_DST[]->NXM_NX_REG7[0..15],move:NXM_NX_CT_TP_SRC[]->NXM_NX_REG7[0..15]",
+	"table=44, priority=100,ip actions=controller(max_len=128,userdata=00.01.ff,meter_id=1)",
+	"table=44, priority=99,ip actions=controller(meter_id=9)",
 }
 
 func TestTextRoundTrip(t *testing.T) {
@@ -57,6 +68,11 @@ func TestParseFlowOtherForms(t *testing.T) {
 		{"priority=1,ip6,ipv6_dst=fd00::1/128,actions=drop", "table=0, priority=1,ipv6,ipv6_dst=fd00::1 actions=drop"},
 		{"nw_dst=10.1.2.3/8,dl_type=0x800,priority=1 actions=", "table=0, priority=1,ip,nw_dst=10.0.0.0/8 actions=drop"},
 		{"priority=1,ct_state=est|trk actions=drop", "table=0, priority=1,ct_state=-new+est-rel-rpl-inv+trk-snat-dnat actions=drop"},
+		{
+			"priority=1,xxreg3=0xfd000000000000000000000000000001/0xffffffff000000000000000000000fff,reg8=0x1 actions=drop",
+			"table=0, priority=1,reg8=0x1,reg12=0xfd000000,reg15=0x1/0xfff actions=drop",
+		},
+		{"priority=1,xxreg0=0x5 actions=controller:65535", "table=0, priority=1,reg0=0,reg1=0,reg2=0,reg3=0x5 actions=CONTROLLER:65535"},
 		{"priority=1,icmp6,icmpv6_type=134 actions=drop", "table=0, priority=1,icmp6,icmp_type=134 actions=drop"},
 	} {
 		f, err := ParseFlow(tc.in)
@@ -93,6 +109,13 @@ func TestParseFlowErrors(t *testing.T) {
 		{"priority=1 actions=ct(commit", "unbalanced"},
 		{"priority=1 actions=move:reg0[0..3]->reg1[0..4]", "differ in length"},
 		{"priority=1 actions=conjunction(1,3/2)", "clause must be"},
+		{"priority=1 actions=conjunction(1,1/2),output:1", "conjunction together with another action"},
+		{"priority=1,xxreg3=0x5,reg13=1 actions=drop", "reg13 is named twice, also as xxreg3"},
+		{"priority=1,reg8=1,xxreg2=0x5 actions=drop", "reg8 is named twice, also as xxreg2"},
+		{"priority=1,arp actions=ct(table=5)", "ct needs a match on eth_type"},
+		{"priority=1 actions=controller(meter_id=4294967295)", "a meter is at most"},
+		{"priority=1 actions=controller(banana=1)", "unknown argument"},
+		{"priority=1 actions=move:NXM_NX_CT_LABEL[64..128]->NXM_NX_REG7[]", "has no bits"},
 	} {
 		_, err := ParseFlow(tc.in)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {

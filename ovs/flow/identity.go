@@ -91,6 +91,9 @@ func Sort(flows []Flow) { slices.SortStableFunc(flows, Compare) }
 // known without the switch.
 func (f Flow) Check() error {
 	errs := []error{f.Match.Check()}
+	if len(f.Actions) > 0 {
+		errs = append(errs, f.checkConjunctions(), f.checkCT())
+	}
 	for i, a := range f.Actions {
 		if g, ok := a.(GotoTable); ok {
 			if i != len(f.Actions)-1 {
@@ -109,6 +112,34 @@ func (f Flow) Check() error {
 	return nil
 }
 
+// checkConjunctions refuses what ovs-ofctl refuses: a flow that is a clause of
+// a conjunctive match does nothing else.
+func (f Flow) checkConjunctions() error {
+	n := 0
+	for _, a := range f.Actions {
+		if _, ok := a.(Conjunction); ok {
+			n++
+		}
+	}
+	if n != 0 && n != len(f.Actions) {
+		return errors.New("conjunction together with another action")
+	}
+	return nil
+}
+
+// checkCT refuses connection tracking of what is not IP.
+func (f Flow) checkCT() error {
+	for _, a := range f.Actions {
+		if _, ok := a.(CT); !ok {
+			continue
+		}
+		if v, ok := f.Match.exact(FieldEthType); !ok || uint16(v) != EthTypeIPv4 && uint16(v) != EthTypeIPv6 {
+			return fmt.Errorf("ct needs a match on %v", FieldEthType)
+		}
+	}
+	return nil
+}
+
 func checkAction(a Action) error {
 	switch a := a.(type) {
 	case nil:
@@ -119,6 +150,13 @@ func checkAction(a Action) error {
 		return a.check()
 	case OutputReg:
 		return a.Source.check()
+	case Controller:
+		if a.Meter > MaxMeter {
+			return fmt.Errorf("%v: a meter is at most %d", a, MaxMeter)
+		}
+		if len(a.Userdata) > maxUserdata {
+			return fmt.Errorf("controller: %d bytes of userdata, at most %d fit", len(a.Userdata), maxUserdata)
+		}
 	case Move:
 		if err := errors.Join(a.Source.check(), a.Dest.check()); err != nil {
 			return err

@@ -89,6 +89,12 @@ func Reg(n int, v, mask uint32) FieldMatch {
 	return UintMask(FieldReg(n), uint64(v), uint64(mask))
 }
 
+// XXReg matches the whole 128-bit register n, which is four registers (see
+// WideRegisters).
+func XXReg(n int, v [16]byte) FieldMatch {
+	return FieldMatch{Field: FieldXXReg(n), Value: v[:]}
+}
+
 // ARPOp matches the ARP operation: 1 request, 2 reply.
 func ARPOp(op uint16) FieldMatch { return Uint(FieldARPOp, uint64(op)) }
 
@@ -195,12 +201,27 @@ func (m FieldMatch) check() error {
 
 // Canonical returns the match with its fields in the order of the Field
 // constants, masks that cover a whole field removed and fields of which
-// nothing is compared left out. Equal matches have equal canonical forms.
+// nothing is compared left out. A 128-bit register becomes the registers that
+// it is made of, as which a switch reports it. Equal matches have equal
+// canonical forms.
 func (m Match) Canonical() Match {
 	out := make(Match, 0, len(m))
-	for _, fm := range m {
+	add := func(fm FieldMatch) {
 		if c := fm.canonical(); !c.wildcard() {
 			out = append(out, c)
+		}
+	}
+	for _, fm := range m {
+		if !fm.Field.wide() || fm.check() != nil {
+			add(fm)
+			continue
+		}
+		for i := range 4 {
+			part := FieldMatch{Field: fm.Field.firstReg() + Field(i), Value: fm.Value[4*i : 4*i+4 : 4*i+4]}
+			if fm.Mask != nil {
+				part.Mask = fm.Mask[4*i : 4*i+4 : 4*i+4]
+			}
+			add(part)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b FieldMatch) int { return int(a.Field) - int(b.Field) })
@@ -226,8 +247,9 @@ func (m Match) exact(f Field) (uint64, bool) {
 	return uintOf(fm.Value), true
 }
 
-// Check reports every field that is malformed, named twice or lacks a
-// prerequisite (OpenFlow 1.3.5, 7.2.3.8).
+// Check reports every field that is malformed, named twice (a register also
+// through the 128-bit register that it is part of) or lacks a prerequisite
+// (OpenFlow 1.3.5, 7.2.3.8).
 func (m Match) Check() error {
 	var errs []error
 	var seen [fieldCount]bool
@@ -240,6 +262,17 @@ func (m Match) Check() error {
 			errs = append(errs, fmt.Errorf("%v is named twice", fm.Field))
 		}
 		seen[fm.Field] = true
+		if fm.Field.wide() {
+			for i := range Field(4) {
+				if r := fm.Field.firstReg() + i; seen[r] {
+					errs = append(errs, fmt.Errorf("%v is named twice, also as %v", r, fm.Field))
+				}
+			}
+		} else if fm.Field >= FieldReg0 && fm.Field <= FieldReg15 {
+			if w := FieldXXReg0 + (fm.Field-FieldReg0)/4; seen[w] {
+				errs = append(errs, fmt.Errorf("%v is named twice, also as %v", fm.Field, w))
+			}
+		}
 		if err := m.checkPrereq(fm.Field); err != nil {
 			errs = append(errs, err)
 		}

@@ -3,6 +3,7 @@
 package flow
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -78,8 +79,7 @@ func parseAction(s string) (Action, error) {
 	case "in_port", "local", "normal":
 		return parseOutput(name)
 	case "controller":
-		n, err := strconv.ParseUint(arg, 0, 16)
-		return Controller{MaxLen: uint16(n)}, err
+		return parseController(arg)
 	case "group":
 		n, err := strconv.ParseUint(arg, 0, 32)
 		return ToGroup{ID: uint32(n)}, err
@@ -122,6 +122,38 @@ func parseOutput(arg string) (Action, error) {
 	}
 	sub, err := parseSubfield(arg)
 	return OutputReg{Source: sub}, err
+}
+
+// parseController reads CONTROLLER:MAX_LEN and controller(KEY=VALUE,...).
+func parseController(arg string) (Action, error) {
+	if n, err := strconv.ParseUint(arg, 0, 16); err == nil {
+		return Controller{MaxLen: uint16(n)}, nil
+	}
+	a := Controller{MaxLen: 0xffff}
+	words, err := splitList(arg)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		var n uint64
+		switch key {
+		case "max_len":
+			n, err = strconv.ParseUint(value, 0, 16)
+			a.MaxLen = uint16(n)
+		case "userdata":
+			a.Userdata, err = hex.DecodeString(strings.ReplaceAll(value, ".", ""))
+		case "meter_id":
+			n, err = strconv.ParseUint(value, 0, 32)
+			a.Meter = uint32(n)
+		default:
+			err = errors.New("unknown argument")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", w, err)
+		}
+	}
+	return a, nil
 }
 
 func parseSubfield(s string) (Subfield, error) {

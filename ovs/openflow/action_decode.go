@@ -125,6 +125,7 @@ var niciraMin = map[uint16]int{
 	of.NXAST_CT_CLEAR:       0,
 	of.NXAST_CT:             14,
 	of.NXAST_NAT:            6,
+	nxastController2:        6,
 }
 
 // cutNicira checks the header of a Nicira action.
@@ -176,8 +177,48 @@ func decodeNicira(b []byte) (flow.Action, error) {
 		return flow.CTClear{}, nil
 	case of.NXAST_CT:
 		return decodeCT(b)
+	case nxastController2:
+		return decodeController(b[6:])
 	}
 	return nil, errors.New("nat outside of ct")
+}
+
+// cutProperty cuts one property with its padding off b.
+func cutProperty(b []byte) (kind uint16, value, rest []byte, err error) {
+	if len(b) < 4 {
+		return 0, nil, nil, errShort
+	}
+	kind = binary.BigEndian.Uint16(b)
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n < 4 {
+		return 0, nil, nil, fmt.Errorf("property %d of length %d", kind, n)
+	}
+	if len(b) < n {
+		return 0, nil, nil, errShort
+	}
+	return kind, b[4:n], b[min(pad8(n), len(b)):], nil
+}
+
+func decodeController(b []byte) (flow.Action, error) {
+	a := flow.Controller{MaxLen: 0xffff}
+	for len(b) > 0 {
+		kind, value, rest, err := cutProperty(b)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case kind == controllerMaxLen && len(value) == 4:
+			a.MaxLen = binary.BigEndian.Uint16(value)
+		case kind == controllerUserdata:
+			a.Userdata = value
+		case kind == controllerMeter && len(value) == 4:
+			a.Meter = binary.BigEndian.Uint32(value)
+		default:
+			return nil, fmt.Errorf("controller with property %d of %d bytes", kind, len(value))
+		}
+		b = rest
+	}
+	return a, nil
 }
 
 // decodeSubfield reads the header of a field at b; its bits are in ofsNBits.

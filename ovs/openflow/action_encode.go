@@ -78,6 +78,9 @@ func encodeAction(a flow.Action) ([]byte, error) {
 	case flow.Output:
 		return standard(of.ActionType_Output, appendOutput(nil, a.Port, 0)), nil
 	case flow.Controller:
+		if len(a.Userdata) > 0 || a.Meter != 0 {
+			return encodeController(a), nil
+		}
 		return standard(of.ActionType_Output, appendOutput(nil, flow.PortController, a.MaxLen)), nil
 	case flow.ToGroup:
 		return standard(of.ActionType_Group, binary.BigEndian.AppendUint32(nil, a.ID)), nil
@@ -109,6 +112,40 @@ func encodeAction(a flow.Action) ([]byte, error) {
 		return encodeCT(a)
 	}
 	return nil, fmt.Errorf("action %v cannot be sent", a)
+}
+
+// Properties of the Nicira action "controller2" (ovs nicira-ext.h).
+const (
+	nxastController2 = 37
+
+	controllerMaxLen   = 0
+	controllerUserdata = 3
+	controllerMeter    = 5
+)
+
+// encodeController is the form of Open vSwitch that can do more than an output.
+func encodeController(a flow.Controller) []byte {
+	b := make([]byte, 6)
+	if a.MaxLen != 0xffff {
+		// Two bytes of padding count as part of this one.
+		b = appendProperty(b, controllerMaxLen, append(binary.BigEndian.AppendUint16(nil, a.MaxLen), 0, 0))
+	}
+	if len(a.Userdata) > 0 {
+		b = appendProperty(b, controllerUserdata, a.Userdata)
+	}
+	if a.Meter != 0 {
+		b = appendProperty(b, controllerMeter, binary.BigEndian.AppendUint32(nil, a.Meter))
+	}
+	return nicira(nxastController2, b)
+}
+
+// appendProperty appends a property as OpenFlow 1.4 introduced them: its length
+// is without the padding that follows.
+func appendProperty(b []byte, kind uint16, value []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, kind)
+	b = binary.BigEndian.AppendUint16(b, uint16(4+len(value)))
+	b = append(b, value...)
+	return append(b, make([]byte, pad8(4+len(value))-4-len(value))...)
 }
 
 // standard is an action of OpenFlow 1.3 with its header and padding.

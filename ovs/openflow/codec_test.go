@@ -35,6 +35,16 @@ var everything = []string{
 	"table=1, priority=1,ct_state=-new+est-rel-rpl-inv+trk-snat-dnat,ipv6 actions=drop",
 	"table=1, priority=1,icmp,in_port=LOCAL,icmp_type=8,icmp_code=0 actions=IN_PORT",
 	"table=1, priority=1,ipv6,nw_proto=89,ipv6_src=fd00::/ffff:ffff::ffff actions=move:NXM_NX_IPV6_SRC[0..31]->NXM_NX_REG3[],set_field:0x30000/0xff0000->reg3,set_field:0x5->metadata,set_field:fd00::5->ipv6_src",
+	"table=71, priority=100,conj_id=4294967295,ct_state=+new,ip actions=set_field:0x1/0x1->reg0,set_field:0xffffffff->reg4",
+	"table=71, priority=100,reg6=0x7 actions=conjunction(4294967295,1/3),conjunction(7,1/2)",
+	"table=71, priority=100,tcp,reg7=0x1000/0xf000 actions=conjunction(4294967295,3/3)",
+	"table=55, priority=100,ipv6 actions=set_field:0->reg2,move:NXM_NX_IPV6_DST[]->NXM_NX_XXREG3[],resubmit(,60),resubmit(,61)",
+	"table=60, priority=100,ipv6,reg12=0xfd000000,reg13=0,reg14=0,reg15=0x1 actions=set_field:0x9->reg2",
+	"table=56, priority=9,ipv6 actions=set_field:0xfd000000000000000000000000000001->xxreg2,set_field:0x1/0xff->xxreg0,move:NXM_NX_XXREG2[0..31]->NXM_NX_REG1[]",
+	"table=48, priority=100,ct_state=+new+trk,tcp actions=move:NXM_OF_TCP_DST[]->NXM_NX_REG7[0..15],ct(commit,zone=65520,exec(move:NXM_NX_REG4[]->NXM_NX_CT_LABEL[0..31],move:NXM_NX_REG5[]->NXM_NX_CT_LABEL[32..63],move:NXM_NX_REG7[0..15]->NXM_NX_CT_LABEL[64..79],move:NXM_NX_REG0[8]->NXM_NX_CT_MARK[0])),goto_table:50",
+	"table=62, priority=100,ct_state=+rpl+trk,ip actions=set_field:0->reg7,move:NXM_NX_CT_LABEL[64..79]->NXM_NX_REG7[0..15]",
+	"table=62, priority=100,ct_state=-inv+trk,ct_tp_src=40000,ct_tp_dst=0x50/0xfff0,tcp actions=move:NXM_NX_CT_TP_DST[]->NXM_NX_REG7[0..15],move:NXM_NX_CT_TP_SRC[]->NXM_NX_REG7[0..15]",
+	"table=44, priority=100,ip actions=controller(max_len=128,userdata=00.01.ff)",
 }
 
 func parse(t testing.TB, s string) flow.Flow {
@@ -70,7 +80,8 @@ func reported(t testing.TB, f flow.Flow) []byte {
 func TestFlowRoundTrip(t *testing.T) {
 	var body []byte
 	var want []string
-	for _, s := range everything {
+	metered := "table=44, priority=99,ip actions=controller(userdata=01.02.03.04.05,meter_id=9)"
+	for _, s := range append(everything, metered) {
 		f := parse(t, s)
 		f.Cookie = 7
 		body = append(body, reported(t, f)...)

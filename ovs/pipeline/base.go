@@ -88,8 +88,12 @@ func Base() []flow.Flow {
 	b.add(TableClassify, prioForbid, flow.Match{flow.UintMask(flow.FieldVLANVID, vlanPresent, vlanPresent)})
 	b.baseSpoofGuard()
 	b.baseNeighbour()
+	b.baseConntrack()
 	b.baseL3Forward()
 	b.baseTTL()
+	b.baseVerdict()
+	b.basePeer()
+	b.baseCommit()
 	b.add(TableOutput, prioMain, flow.Match{dest(toPod)}, flow.OutputReg{Source: flow.Whole(flow.FieldReg(portRegister))})
 	return b.flows
 }
@@ -160,12 +164,16 @@ func (b *builder) baseL3Forward() {
 		b.add(TableL3Forward, prioForbid, flow.Match{flow.EthTypeOf(p.Addr()), flow.IPDst(p)})
 	}
 	for _, et := range ethTypes() {
-		b.add(TableL3Forward, prioDefault, flow.Match{notFrom(fromGateway), flow.EthType(et)},
-			flow.SetEthDst(GatewayMAC()), setDest(toGateway), flow.GotoTable{Table: TableOutput})
+		b.add(TableL3Forward, prioDefault, flow.Match{notFrom(fromGateway), flow.EthType(et)}, intoGateway()...)
 	}
 	// The kernel sent a packet for which there is neither Pod nor tunnel;
 	// sending it back would be a loop.
 	b.add(TableL3Forward, prioRest, flow.Match{source(fromGateway)})
+}
+
+// intoGateway hands the packet to the kernel, where nobody judges it any more.
+func intoGateway() []flow.Action {
+	return []flow.Action{flow.SetEthDst(GatewayMAC()), setDest(toGateway), flow.GotoTable{Table: TableCommit}}
 }
 
 // baseTTL: only what comes from a Pod is routed here for the first time. What
@@ -174,11 +182,10 @@ func (b *builder) baseL3Forward() {
 func (b *builder) baseTTL() {
 	for _, et := range ethTypes() {
 		for _, ttl := range []uint8{0, 1} {
-			b.add(TableTTL, prioMain, flow.Match{source(fromPod), flow.EthType(et), flow.IPTTL(ttl)},
-				flow.SetEthDst(GatewayMAC()), setDest(toGateway), flow.GotoTable{Table: TableOutput})
+			b.add(TableTTL, prioMain, flow.Match{source(fromPod), flow.EthType(et), flow.IPTTL(ttl)}, intoGateway()...)
 		}
 		b.add(TableTTL, prioDefault, flow.Match{source(fromPod), flow.EthType(et)},
-			flow.DecTTL{}, flow.GotoTable{Table: TableOutput})
+			flow.DecTTL{}, flow.GotoTable{Table: TableJudgeDest})
 	}
 }
 

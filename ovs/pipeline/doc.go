@@ -2,7 +2,8 @@
 
 // Package pipeline is the forwarding pipeline of the integration bridge: its
 // tables and registers as one ordered literal, and pure functions from what a
-// node has (a gateway, Pods, remote nodes) to flows.
+// node has (a gateway, Pods, remote nodes) to flows. Package policy/flows builds
+// the rules of policies with the tables and registers of this one.
 //
 // Everything between Pods is routed: a Pod resolves only its gateway, whose
 // ARP and neighbour discovery the kernel answers behind the gateway port. The

@@ -44,7 +44,10 @@ func addrs(ss ...string) []netip.Addr {
 }
 
 func gateway(addrs ...netip.Addr) GatewayParams {
-	return GatewayParams{Port: portGateway, TunnelPort: portTunnel, Addrs: addrs}
+	return GatewayParams{
+		Port: portGateway, TunnelPort: portTunnel, Addrs: addrs,
+		NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fd00::1"), addrs[0]},
+	}
 }
 
 func podA(addrs ...netip.Addr) PodPort { return PodPort{Port: portA, MAC: macA, Addrs: addrs} }

@@ -17,6 +17,9 @@ type GatewayParams struct {
 	TunnelPort uint32
 	// Addrs are the gateway's addresses, the first of each Pod CIDR.
 	Addrs []netip.Addr
+	// NodeAddrs are the other addresses of the node. What the node sends from
+	// any of its addresses to its Pods is not subject to policies.
+	NodeAddrs []netip.Addr
 }
 
 // Gateway returns the flows of owner OwnerGateway: those that depend on the
@@ -31,14 +34,14 @@ func Gateway(p GatewayParams) []flow.Flow {
 			setSource(fromTunnel), flow.GotoTable{Table: TableSpoofGuard})
 		b.add(TableOutput, prioMain, flow.Match{dest(toTunnel)}, flow.Output{Port: p.TunnelPort})
 	}
+	b.exemptNode(p)
 	for _, a := range p.Addrs {
 		ask := flow.Match{source(fromPod), flow.EthType(flow.EthTypeARP), flow.ARPOp(arpRequest), flow.Addr(flow.FieldARPTPA, a)}
 		if a.Is6() {
 			ask = append(append(flow.Match{source(fromPod)}, icmpv6(neighbourSolicitation)...), flow.Addr(flow.FieldNDTarget, a))
 		}
 		b.add(TableNeighbour, prioMain, ask, setDest(toGateway), flow.GotoTable{Table: TableOutput})
-		b.add(TableL3Forward, prioMain, flow.Match{notFrom(fromGateway), flow.EthTypeOf(a), flow.IPDst(single(a))},
-			flow.SetEthDst(GatewayMAC()), setDest(toGateway), flow.GotoTable{Table: TableOutput})
+		b.add(TableL3Forward, prioMain, flow.Match{notFrom(fromGateway), flow.EthTypeOf(a), flow.IPDst(single(a))}, intoGateway()...)
 	}
 	return b.flows
 }
@@ -68,7 +71,7 @@ func Node(p NodeParams) []flow.Flow {
 		from, local = flow.FieldTunIPv6Src, flow.FieldTunIPv6Src
 	}
 	b.add(TableSpoofGuard, prioMain, flow.Match{source(fromTunnel), flow.Addr(from, p.Endpoint.Remote)},
-		flow.GotoTable{Table: TableL3Forward})
+		flow.GotoTable{Table: TableConntrack})
 	encapsulate := []flow.Action{
 		flow.Set(flow.Addr(local, p.Endpoint.Local)),
 		flow.SetTunDst(p.Endpoint.Remote),

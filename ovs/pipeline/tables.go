@@ -3,18 +3,45 @@
 package pipeline
 
 import (
+	"slices"
+
 	"github.com/waymark-net/waymark/ovs/flow"
 )
 
-// The tables in the order in which packets pass them. The numbers leave room
-// for later tables and are no contract; the names are.
+// The tables in the order in which packets pass them; the subroutines come
+// last. The numbers leave room for later tables and are no contract; the names
+// are.
 const (
-	TableClassify   uint8 = 0
-	TableSpoofGuard uint8 = 10
-	TableNeighbour  uint8 = 20
-	TableL3Forward  uint8 = 30
-	TableTTL        uint8 = 40
-	TableOutput     uint8 = 50
+	TableClassify       uint8 = 0
+	TableSpoofGuard     uint8 = 10
+	TableNeighbour      uint8 = 20
+	TableConntrack      uint8 = 22
+	TableConntrackNAT   uint8 = 23
+	TableConntrackState uint8 = 24
+	// 25 and 26 are for the choice of a Service's endpoint.
+	TableJudgeSource   uint8 = 27
+	TableVerdictSource uint8 = 28
+	TableL3Forward     uint8 = 35
+	TableTTL           uint8 = 40
+	TableJudgeDest     uint8 = 41
+	TableVerdictDest   uint8 = 42
+	TableDenied        uint8 = 44
+	TableCommit        uint8 = 48
+	TableOutput        uint8 = 50
+
+	TablePeerDest        uint8 = 55
+	TablePeerSource      uint8 = 56
+	TablePeerAddress     uint8 = 60
+	TablePeerBlock       uint8 = 61
+	TablePolicyPort      uint8 = 62
+	TableEgressAdmin     uint8 = 70
+	TableEgressPolicy    uint8 = 71
+	TableEgressIsolate   uint8 = 72
+	TableEgressBaseline  uint8 = 73
+	TableIngressAdmin    uint8 = 80
+	TableIngressPolicy   uint8 = 81
+	TableIngressIsolate  uint8 = 82
+	TableIngressBaseline uint8 = 83
 )
 
 // Table describes a table of the pipeline.
@@ -22,12 +49,24 @@ type Table struct {
 	ID      uint8
 	Name    string
 	Purpose string
-	// Miss is what happens to a packet that no flow matches; empty drops it.
+	// Subroutine says that the table is looked up by others, which go on when
+	// it is done.
+	Subroutine bool
+	// Miss is what happens to a packet that no flow matches; empty drops it,
+	// and ends a subroutine.
 	Miss []flow.Action
 }
 
 // Tables returns the pipeline.
 func Tables() []Table {
+	return slices.Concat(entryTables(), conntrackTables(), forwardTables(), peerTables(),
+		ruleTables("Egress", TableEgressAdmin), ruleTables("Ingress", TableIngressAdmin))
+}
+
+// next is the miss of a table that leads on.
+func next(table uint8) []flow.Action { return []flow.Action{flow.GotoTable{Table: table}} }
+
+func entryTables() []Table {
 	return []Table{
 		{
 			ID: TableClassify, Name: "Classify",
@@ -42,22 +81,131 @@ func Tables() []Table {
 		{
 			ID: TableNeighbour, Name: "Neighbour",
 			Purpose: "Carries ARP and neighbour discovery between Pods and the gateway. Pods never see each other's.",
-			Miss:    []flow.Action{flow.GotoTable{Table: TableL3Forward}},
+			Miss:    next(TableConntrack),
 		},
+	}
+}
+
+func conntrackTables() []Table {
+	return []Table{
+		{
+			ID: TableConntrack, Name: "Conntrack",
+			Purpose: "Looks up the connection of every IP packet, in one zone a family. Marks what a local Pod sent " +
+				"and the kernel sends back into the switch with another destination.",
+			Miss: next(TableL3Forward),
+		},
+		{
+			ID: TableConntrackNAT, Name: "ConntrackNAT",
+			Purpose: "Room for the addresses of Services.",
+			Miss:    next(TableConntrackState),
+		},
+		{
+			ID: TableConntrackState, Name: "ConntrackState",
+			Purpose: "Tells answers from first packets. The node's own traffic to its Pods, its answers, and ICMP errors " +
+				"about known connections are not judged.",
+			Miss: next(TableJudgeSource),
+		},
+		{
+			ID: TableJudgeSource, Name: "JudgeSource",
+			Purpose: "Judges what a local Pod sends that policies speak of: its egress, or its ingress for an answer. " +
+				"Packets that belong to no connection and cannot begin one are dropped for such Pods.",
+			Miss: next(TableL3Forward),
+		},
+		{
+			ID: TableVerdictSource, Name: "VerdictSource",
+			Purpose: "Parts what was denied from the rest.",
+			Miss:    next(TableL3Forward),
+		},
+	}
+}
+
+func forwardTables() []Table {
+	return []Table{
 		{
 			ID: TableL3Forward, Name: "L3Forward",
 			Purpose: "Routes by destination: to a local Pod, to the gateway, into a tunnel; everything else from a Pod " +
-				"to the gateway, where the kernel routes. What came out of a tunnel never goes into one.",
+				"to the gateway, where the kernel routes. What came out of a tunnel never goes into one. Answers of " +
+				"connections that the kernel sent back into the switch go to the kernel.",
 		},
 		{
 			ID: TableTTL, Name: "TTL",
 			Purpose: "Decrements the TTL or hop limit of packets from Pods that the switch itself routes. " +
 				"Packets whose time is up go to the kernel, which answers them.",
-			Miss: []flow.Action{flow.GotoTable{Table: TableOutput}},
+			Miss: next(TableJudgeDest),
+		},
+		{
+			ID: TableJudgeDest, Name: "JudgeDest",
+			Purpose: "Judges what goes to a local Pod that policies speak of: its ingress, or its egress for an answer.",
+			Miss:    next(TableCommit),
+		},
+		{
+			ID: TableVerdictDest, Name: "VerdictDest",
+			Purpose: "Parts what was denied from the rest.",
+			Miss:    next(TableCommit),
+		},
+		{
+			ID: TableDenied, Name: "Denied",
+			Purpose: "The end of what policies deny. The flow of the rule or of the isolated Pod counted it.",
+		},
+		{
+			ID: TableCommit, Name: "Commit",
+			Purpose: "Records a new connection with the rules that allowed it.",
+			Miss:    next(TableOutput),
 		},
 		{
 			ID: TableOutput, Name: "Output",
 			Purpose: "Sends the packet to the port that was chosen.",
+		},
+	}
+}
+
+func peerTables() []Table {
+	return []Table{
+		{
+			ID: TablePeerDest, Name: "PeerDest", Subroutine: true,
+			Purpose: "Classifies the destination as the other end of the connection.",
+		},
+		{
+			ID: TablePeerSource, Name: "PeerSource", Subroutine: true,
+			Purpose: "Classifies the source as the other end of the connection.",
+		},
+		{
+			ID: TablePeerAddress, Name: "PeerAddress", Subroutine: true,
+			Purpose: "Gives the set of groups of Pods and nodes that the other end is in a number.",
+		},
+		{
+			ID: TablePeerBlock, Name: "PeerBlock", Subroutine: true,
+			Purpose: "Gives the set of address blocks that the other end is in a number, by the longest prefix.",
+		},
+		{
+			ID: TablePolicyPort, Name: "PolicyPort", Subroutine: true,
+			Purpose: "Finds the destination port of the connection's first packet.",
+		},
+	}
+}
+
+// ruleTables are the four tables of a direction, from first on.
+func ruleTables(direction string, first uint8) []Table {
+	return []Table{
+		{
+			ID: first, Name: direction + "Admin", Subroutine: true,
+			Purpose: "Rules of the admin tier, by priority. Accept and deny end the judgement. Denies everything for Pods " +
+				"that wait for their policies.",
+			Miss:    next(first + 1),
+		},
+		{
+			ID: first + 1, Name: direction + "Policy", Subroutine: true,
+			Purpose: "Rules of NetworkPolicies. A match ends the judgement: accepted.",
+			Miss:    next(first + 2),
+		},
+		{
+			ID: first + 2, Name: direction + "Isolate", Subroutine: true,
+			Purpose: "Denies everything else for Pods that a NetworkPolicy isolates.",
+			Miss: next(first + 3),
+		},
+		{
+			ID: first + 3, Name: direction + "Baseline", Subroutine: true,
+			Purpose: "Rules of the baseline tier, by priority. What none of them denies is allowed.",
 		},
 	}
 }
@@ -82,8 +230,15 @@ type RegisterValue struct {
 // Registers and values. Sources are single bits, so that one match can name
 // all sources but one.
 const (
-	metaRegister = 0
-	portRegister = 1
+	metaRegister         = 0
+	portRegister         = 1
+	addressClassRegister = 2
+	blockClassRegister   = 3
+	ingressRuleRegister  = 4
+	egressRuleRegister   = 5
+	judgedRegister       = 6
+	policyPortRegister   = 7
+	peerRegister         = 12 // and those up to 15, for IPv6
 
 	sourceMask  uint32 = 0x7
 	fromPod     uint32 = 0x1
@@ -95,10 +250,19 @@ const (
 	toGateway uint32 = 0x20
 	toTunnel  uint32 = 0x30
 
-	wholeRegister uint32 = 0xffffffff
+	// The two bits that Commit copies to the connection's mark stand together.
+	exemptBit  uint32 = 0x100
+	loopedBit  uint32 = 0x200
+	markOffset        = 8
+	replyBit   uint32 = 0x400
+	deniedBit  uint32 = 0x1000
+
+	wholeRegister  uint32 = 0xffffffff
+	policyPortMask uint32 = 0xffff
 )
 
-// Registers returns the registers in use.
+// Registers returns the registers in use. The registers 8 to 11 are kept for
+// Services.
 func Registers() []Register {
 	return []Register{
 		{
@@ -110,8 +274,32 @@ func Registers() []Register {
 			Values: []RegisterValue{{toPod, "a local Pod"}, {toGateway, "the gateway port"}, {toTunnel, "the tunnel port"}},
 		},
 		{
-			N: portRegister, Mask: wholeRegister, Name: "Port", Purpose: "the OpenFlow port of the Pod that the packet goes to",
+			N: metaRegister, Mask: exemptBit, Name: "Exempt", Purpose: "policies are not asked",
+			Values: []RegisterValue{{exemptBit, "the node's own traffic or an ICMP error"}},
 		},
+		{
+			N: metaRegister, Mask: loopedBit, Name: "Looped", Purpose: "the packet passes the switch for the second time",
+			Values: []RegisterValue{{loopedBit, "a local Pod sent it, the kernel gave it another destination"}},
+		},
+		{
+			N: metaRegister, Mask: replyBit, Name: "Reply", Purpose: "which way the connection is judged",
+			Values: []RegisterValue{{replyBit, "the packet is an answer"}},
+		},
+		{
+			N: metaRegister, Mask: deniedBit, Name: "Verdict", Purpose: "what the rules said",
+			Values: []RegisterValue{{deniedBit, "denied"}},
+		},
+		{N: portRegister, Mask: wholeRegister, Name: "Port", Purpose: "the OpenFlow port of the Pod that the packet goes to"},
+		{N: addressClassRegister, Mask: wholeRegister, Name: "AddressClass", Purpose: "the set of groups that the other end is in, 0 for none"},
+		{N: blockClassRegister, Mask: wholeRegister, Name: "BlockClass", Purpose: "the set of address blocks that the other end is in, 0 for none"},
+		{N: ingressRuleRegister, Mask: wholeRegister, Name: "IngressRule", Purpose: "the rule that decided at the Pod that is connected to"},
+		{N: egressRuleRegister, Mask: wholeRegister, Name: "EgressRule", Purpose: "the rule that decided at the Pod that connects"},
+		{N: judgedRegister, Mask: wholeRegister, Name: "Judged", Purpose: "the OpenFlow port of the Pod whose rules are asked"},
+		{N: policyPortRegister, Mask: policyPortMask, Name: "PolicyPort", Purpose: "the destination port of the connection's first packet"},
+		{N: peerRegister, Mask: wholeRegister, Name: "Peer", Purpose: "the address of the other end, IPv4"},
+		{N: peerRegister + 1, Mask: wholeRegister, Name: "Peer", Purpose: "IPv6 addresses go on here"},
+		{N: peerRegister + 2, Mask: wholeRegister, Name: "Peer", Purpose: "and here"},
+		{N: peerRegister + 3, Mask: wholeRegister, Name: "Peer", Purpose: "and here"},
 	}
 }
 
@@ -139,6 +327,11 @@ func setSource(s uint32) flow.Action { return flow.SetReg(metaRegister, s, sourc
 func setDest(d uint32) flow.Action { return flow.SetReg(metaRegister, d, destMask) }
 
 func dest(d uint32) flow.FieldMatch { return flow.Reg(metaRegister, d, destMask) }
+
+// has and hasNot match packets by a bit of the first register.
+func has(bit uint32) flow.FieldMatch    { return flow.Reg(metaRegister, bit, bit) }
+func hasNot(bit uint32) flow.FieldMatch { return flow.Reg(metaRegister, 0, bit) }
+func setBit(bit uint32) flow.Action     { return flow.SetReg(metaRegister, bit, bit) }
 
 // toPort sends the packet to a Pod's port once it reaches the Output table.
 func toPort(port uint32) []flow.Action {

@@ -38,10 +38,18 @@ A first fragment shows its ports and ICMP type to the flows, a later one has non
 mode ` + "`nx-match`" + `, which ` + "`ovs-ofctl -O OpenFlow13 get-frags br-int`" + ` shows.
 `
 
+const connections = `
+Every packet is judged, not only the first of its connection: a policy that comes to deny a connection stops it
+without anybody looking for it. An answer is judged as what it answers: at the Pod that it comes from by that Pod's
+ingress, at the Pod that it goes to by that Pod's egress, with the destination port of the first packet. Pods that
+no policy speaks of are not judged at all.
+`
+
 func document() string {
 	var b strings.Builder
 	b.WriteString(intro)
-	b.WriteString("\n## Tables\n\n| number | name | purpose | otherwise |\n|---|---|---|---|\n")
+	b.WriteString("\n## Tables\n\nSubroutines are looked up by other tables, which go on when they are done.\n" +
+		"\n| number | name | purpose | otherwise |\n|---|---|---|---|\n")
 	for _, t := range pipeline.Tables() {
 		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", t.ID, t.Name, t.Purpose, miss(t))
 	}
@@ -52,6 +60,15 @@ func document() string {
 			values = append(values, fmt.Sprintf("`%#x` %s", v.Value, v.Name))
 		}
 		fmt.Fprintf(&b, "| `reg%d/%#x` | %s | %s | %s |\n", r.N, r.Mask, r.Name, r.Purpose, strings.Join(values, ", "))
+	}
+	fmt.Fprintf(&b, "\n## Connections\n\nThe connections of Pods are in zone %d (IPv4) and zone %d (IPv6) of the connection tracker: "+
+		"`ovs-appctl dpctl/dump-conntrack zone=%[1]d`.\n"+connections+
+		"\n| bits | name | meaning |\n|---|---|---|\n", pipeline.ZoneIPv4, pipeline.ZoneIPv6)
+	for _, m := range pipeline.MarkBits() {
+		fmt.Fprintf(&b, "| `ct_mark/%#x` | %s | %s |\n", m.Mask, m.Name, m.Purpose)
+	}
+	for _, l := range pipeline.LabelParts() {
+		fmt.Fprintf(&b, "| `ct_label[%d..%d]` | %s | %s |\n", l.Offset, l.Offset+l.N-1, l.Name, l.Purpose)
 	}
 	b.WriteString("\n## Flows of an example node\n\nFlows belong to owners and are kept, changed and removed per owner.\n")
 	for _, e := range examples() {
@@ -67,6 +84,9 @@ func document() string {
 
 func miss(t pipeline.Table) string {
 	if len(t.Miss) == 0 {
+		if t.Subroutine {
+			return "end"
+		}
 		return "drop"
 	}
 	for _, next := range pipeline.Tables() {
@@ -87,10 +107,12 @@ type example struct {
 func examples() []example {
 	return []example{
 		{pipeline.OwnerBase, "The same on every node.", pipeline.Base()},
-		{pipeline.OwnerGateway, "The gateway has port 1 and the addresses 10.10.1.1 and fd10:0:0:1::1, the tunnel port 2.",
+		{pipeline.OwnerGateway, "The gateway has port 1 and the addresses 10.10.1.1 and fd10:0:0:1::1, the tunnel port 2, " +
+			"the node the address 192.0.2.1.",
 			pipeline.Gateway(pipeline.GatewayParams{
 				Port: 1, TunnelPort: 2,
-				Addrs: []netip.Addr{netip.MustParseAddr("10.10.1.1"), netip.MustParseAddr("fd10:0:0:1::1")},
+				Addrs:     []netip.Addr{netip.MustParseAddr("10.10.1.1"), netip.MustParseAddr("fd10:0:0:1::1")},
+				NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			})},
 		{pipeline.OwnerPod("4f9c"), "A Pod at port 11 with the addresses 10.10.1.2 and fd10:0:0:1::2.",
 			pipeline.Pod(pipeline.PodPort{

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+)
+
+// Zones of the connection tracker, one a family. The tracker may be that of the
+// kernel, whose other users count their zones from 0 up.
+const (
+	ZoneIPv4 uint16 = 0xfff4
+	ZoneIPv6 uint16 = 0xfff6
+)
+
+// MarkBit is a run of bits of ct_mark, the mark of a connection.
+type MarkBit struct {
+	Mask          uint32
+	Name, Purpose string
+}
+
+// Bits of ct_mark: those of register 0, shifted by markOffset.
+const (
+	exemptMark = exemptBit >> markOffset
+	loopedMark = loopedBit >> markOffset
+	markBits   = 2
+)
+
+// MarkBits returns the bits of ct_mark in use.
+func MarkBits() []MarkBit {
+	return []MarkBit{
+		{exemptMark, "Exempt", "the node began the connection; policies are not asked"},
+		{loopedMark, "Looped", "a local Pod began the connection and the kernel gave it its destination; answers go to the kernel"},
+	}
+}
+
+// LabelPart is a run of bits of ct_label, the label of a connection.
+type LabelPart struct {
+	Offset, N     int
+	Name, Purpose string
+	register      int
+}
+
+// LabelParts returns the bits of ct_label in use. The rest is kept for Services.
+func LabelParts() []LabelPart {
+	return []LabelPart{
+		{0, 32, "IngressRule", "the rule that let the first packet in", ingressRuleRegister},
+		{32, 32, "EgressRule", "the rule that let the first packet out", egressRuleRegister},
+	}
+}
+
+// family is what differs between the two families of IP.
+type family struct {
+	ethType  uint16
+	zone     uint16
+	src, dst flow.Field
+	peer     flow.Field
+	length   int
+}
+
+func families() [2]family {
+	return [2]family{
+		{flow.EthTypeIPv4, ZoneIPv4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), 32},
+		{flow.EthTypeIPv6, ZoneIPv6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, 128},
+	}
+}
+
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return families()[0]
+	}
+	return families()[1]
+}
+
+// track looks up the connection of a packet.
+func (f family) track() flow.Action { return flow.CT{Zone: f.zone, Table: TableConntrackNAT} }
+
+func (b *builder) baseConntrack() {
+	// What no router forwards is no connection either.
+	for _, p := range []netip.Prefix{multicast4, multicast6, linkLocal6} {
+		b.add(TableConntrack, prioForbid, flow.Match{flow.EthTypeOf(p.Addr()), flow.IPDst(p)}, next(TableL3Forward)...)
+	}
+	for _, f := range families() {
+		b.add(TableConntrack, prioMain, flow.Match{flow.EthType(f.ethType)}, f.track())
+	}
+	exempt := []flow.Action{setBit(exemptBit), flow.GotoTable{Table: TableL3Forward}}
+	b.add(TableConntrackState, prioForbid, flow.Match{flow.CTState(flow.CTRelated|flow.CTTracked, 0)}, exempt...)
+	b.add(TableConntrackState, prioExact, flow.Match{mark(exemptMark)}, exempt...)
+	b.add(TableConntrackState, prioDefault, flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, 0)},
+		setBit(replyBit), flow.GotoTable{Table: TableJudgeSource})
+	b.add(TableL3Forward, prioExact, flow.Match{notFrom(fromGateway), flow.CTState(flow.CTReply|flow.CTTracked, 0), mark(loopedMark)},
+		intoGateway()...)
+}
+
+// mark matches connections by a bit of their mark.
+func mark(bit uint32) flow.FieldMatch {
+	return flow.UintMask(flow.FieldCTMark, uint64(bit), uint64(bit))
+}
+
+// exemptNode is for what the node itself sends to its Pods. What it answers is
+// judged: the connection belongs to the Pod.
+func (b *builder) exemptNode(p GatewayParams) {
+	all := slices.Concat(p.Addrs, p.NodeAddrs)
+	slices.SortFunc(all, netip.Addr.Compare)
+	for _, a := range slices.Compact(all) {
+		b.add(TableConntrackState, prioMain,
+			flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))},
+			setBit(exemptBit), flow.GotoTable{Table: TableL3Forward})
+	}
+}
+
+// loop is for packets of a Pod that the kernel gave another destination
+// (a hostPort, kube-proxy) and sends back. Their answers would miss the kernel
+// if the switch took them straight to the Pod.
+func (b *builder) loop(a netip.Addr) {
+	b.add(TableConntrack, prioExact, flow.Match{source(fromGateway), flow.EthTypeOf(a), flow.IPSrc(single(a))},
+		setBit(loopedBit), familyOf(a).track())
+}
+
+// baseCommit: an ICMP error about a connection is not one of its own.
+func (b *builder) baseCommit() {
+	exec := []flow.Action{flow.Move{
+		Source: flow.Subfield{Field: flow.FieldReg(metaRegister), Offset: markOffset, N: markBits},
+		Dest:   flow.Subfield{Field: flow.FieldCTMark, N: markBits},
+	}}
+	for _, l := range LabelParts() {
+		exec = append(exec, flow.Move{
+			Source: flow.Whole(flow.FieldReg(l.register)),
+			Dest:   flow.Subfield{Field: flow.FieldCTLabel, Offset: l.Offset, N: l.N},
+		})
+	}
+	for _, f := range families() {
+		b.add(TableCommit, prioMain,
+			flow.Match{flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType)},
+			flow.CT{Commit: true, Zone: f.zone, Table: flow.NoTable, Exec: exec}, flow.GotoTable{Table: TableOutput})
+	}
+}
