@@ -150,12 +150,12 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 }
 
 // applyFlows declares all flows but those of Pods, which have their own loop.
-func (a *Agent) applyFlows(ctx context.Context, _ World, p *Plan) error {
+func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 	gateway := a.ports[vsdb.GatewayPort].OFPort
 	if gateway == 0 {
 		return fmt.Errorf("port %s has no OpenFlow port: %s", vsdb.GatewayPort, a.ports[vsdb.GatewayPort].Error)
 	}
-	params := pipeline.GatewayParams{Port: gateway}
+	params := pipeline.GatewayParams{Port: gateway, NodeAddrs: w.Local.Addresses}
 	for _, g := range p.Gateways {
 		params.Addrs = append(params.Addrs, g.Addr())
 	}
