@@ -66,12 +66,7 @@ func matchFragments(xid uint32) ([]byte, error) {
 	return m.MarshalBinary()
 }
 
-func flowDumpRequest(xid uint32) ([]byte, error) {
-	body := of.NewFlowStatsRequest()
-	body.TableId = 0xff // every table
-	r := of.MultipartRequest{Header: newHeader(of.Type_MultiPartRequest, xid), Type: of.MultipartType_Flow, Body: body}
-	return r.MarshalBinary()
-}
+func flowDumpRequest(xid uint32) ([]byte, error) { return flowStatsRequest(everyTable, nil)(xid) }
 
 func groupDumpRequest(xid uint32) ([]byte, error) {
 	r := of.MultipartRequest{Header: newHeader(of.Type_MultiPartRequest, xid), Type: of.MultipartType_GroupDesc, Body: new(raw)}

@@ -27,6 +27,10 @@ type Params struct {
 	// AuditInterval is how often the switch is read and compared with what is
 	// wanted; 0 is DefaultAuditInterval. With very many flows it takes longer.
 	AuditInterval time.Duration
+	// Meters are the meters of the bridge, which flow.Controller actions name.
+	// They are put there before any flow, and others are removed. With none,
+	// meters are left alone.
+	Meters []flow.Meter
 }
 
 // Target keeps the flows and groups of many owners in one bridge.
