@@ -99,6 +99,10 @@ func addEntries(entries map[flow.Key]*entry, flows []flow.Flow) error {
 			continue
 		}
 		k := f.Key()
+		if n := bundledLen(k, len(instructions)); n > maxMessage {
+			errs = append(errs, fmt.Errorf("%s: %d bytes do not fit a message", describeFlow(k), n))
+			continue
+		}
 		if _, twice := entries[k]; twice {
 			errs = append(errs, fmt.Errorf("%s is named twice", describeFlow(k)))
 			continue

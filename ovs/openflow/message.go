@@ -78,6 +78,9 @@ func groupDumpRequest(xid uint32) ([]byte, error) {
 // extension demands.
 type bundle struct{ id uint32 }
 
+// bundleAddLen is what a bundle adds to a message.
+const bundleAddLen = headerLen + 16
+
 const bundleFlags = of.OFPBCT_ATOMIC | of.OFPBCT_ORDERED
 
 func (bd bundle) control(kind uint16) builder {
@@ -94,11 +97,11 @@ func (bd bundle) add(inner builder) builder {
 		if err != nil {
 			return nil, err
 		}
-		if len(m) > maxMessage-headerLen-16 {
+		if len(m) > maxMessage-bundleAddLen {
 			return nil, fmt.Errorf("message of %d bytes does not fit a bundle", len(m))
 		}
-		b := make([]byte, 0, headerLen+16+len(m))
-		b = appendHeader(b, of.Type_Experimenter, headerLen+16+len(m), xid)
+		b := make([]byte, 0, bundleAddLen+len(m))
+		b = appendHeader(b, of.Type_Experimenter, bundleAddLen+len(m), xid)
 		b = binary.BigEndian.AppendUint32(b, of.ONF_EXPERIMENTER_ID)
 		b = binary.BigEndian.AppendUint32(b, of.Type_BundleAdd)
 		b = binary.BigEndian.AppendUint32(b, bd.id)
@@ -139,6 +142,11 @@ func flowMod(command uint8, k flow.Key, cookie uint64, fields []byte, instructio
 		b = b[:flowModLen+match]
 		return append(b, instructions...), nil
 	}
+}
+
+// bundledLen is how long the flow mod of a flow is inside a bundle.
+func bundledLen(k flow.Key, instructions int) int {
+	return bundleAddLen + flowModLen + pad8(4+len(appendMatch(nil, k.Match()))) + instructions
 }
 
 // flowAdd adds a flow or replaces the one with the same identity.

@@ -334,7 +334,8 @@ func (b *batch) split() []*batch {
 
 // commit sends one bundle and keeps the picture and the counters.
 func (s *session) commit(ctx context.Context, ops []op) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
+	timeout := defaultTimeout + time.Duration(len(ops))*timeoutPerMod
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("the switch does not answer"))
 	defer cancel()
 	s.seenOK = false
 	err := s.sw.commit(ctx, ops)

@@ -15,8 +15,11 @@ const (
 	DefaultAuditInterval = 5 * time.Second
 	defaultRetryOwner    = 30 * time.Second
 	defaultTimeout       = 30 * time.Second
-	minBackoff           = 100 * time.Millisecond
-	maxBackoff           = 2 * time.Second
+	// timeoutPerMod is what each flow mod of a bundle may take beside that, ten
+	// times what it does take.
+	timeoutPerMod = 300 * time.Microsecond
+	minBackoff    = 100 * time.Millisecond
+	maxBackoff    = 2 * time.Second
 )
 
 // Params describe a Target.
