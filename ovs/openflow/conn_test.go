@@ -135,7 +135,7 @@ func TestHandshake(t *testing.T) {
 			}
 			_, _ = server.Write(tc.reply)
 		}()
-		c, err := handshake(t.Context(), client)
+		c, err := handshake(t.Context(), client, nil)
 		switch {
 		case tc.want == "" && err != nil:
 			t.Errorf("%s: %v", tc.name, err)
@@ -154,7 +154,7 @@ func TestHandshakeEndsWithContext(t *testing.T) {
 	defer func() { _ = server.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if _, err := handshake(ctx, client); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := handshake(ctx, client, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -302,13 +302,9 @@ func (p *peer) control() uint16 {
 
 func bundleOps(t *testing.T) []op {
 	t.Helper()
-	entries, err := newEntries("x", []flow.Flow{simple(0, 1, 1), simple(0, 2, 1), simple(0, 3, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ops []op
-	for k, e := range entries {
-		ops = append(ops, op{kind: flowsAdd, key: k, entry: e, owner: "x"})
+	for _, f := range []flow.Flow{simple(0, 1, 1), simple(0, 2, 1), simple(0, 3, 1)} {
+		ops = append(ops, op{kind: flowsAdd, key: f.Key(), entry: entryOf(t, f), owner: "x"})
 	}
 	return ops
 }
