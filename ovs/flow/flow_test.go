@@ -109,6 +109,7 @@ func TestParseFlowErrors(t *testing.T) {
 		{"priority=1 actions=ct(commit", "unbalanced"},
 		{"priority=1 actions=move:reg0[0..3]->reg1[0..4]", "differ in length"},
 		{"priority=1 actions=conjunction(1,3/2)", "clause must be"},
+		{"priority=1 actions=conjunction(1,1/2),conjunction(1,2/2)", "conjunction 1 is named twice"},
 		{"priority=1 actions=conjunction(1,1/2),output:1", "conjunction together with another action"},
 		{"priority=1,xxreg3=0x5,reg13=1 actions=drop", "reg13 is named twice, also as xxreg3"},
 		{"priority=1,reg8=1,xxreg2=0x5 actions=drop", "reg8 is named twice, also as xxreg2"},
