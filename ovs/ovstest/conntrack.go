@@ -189,24 +189,38 @@ func (t *tracer) ct(a flow.CT) error {
 		}
 	}
 	if a.Table != flow.NoTable {
-		if err := t.recirculate(a.Table, zone, ctState, conn, given); err != nil {
+		original := key
+		if conn != nil {
+			original = conn.original
+		}
+		if err := t.recirculate(a.Table, original, ctState, conn, given); err != nil {
 			return err
 		}
 	}
-	t.clear(flow.FieldCTState, flow.FieldCTZone, flow.FieldCTMark, flow.FieldCTLabel)
+	t.clear(ctFields...)
 	return nil
 }
 
+// ctFields are what a packet knows of its connection.
+var ctFields = []flow.Field{
+	flow.FieldCTState, flow.FieldCTZone, flow.FieldCTMark, flow.FieldCTLabel, flow.FieldCTTPSrc, flow.FieldCTTPDst,
+}
+
 // recirculate goes on in a table with a copy of the packet that knows its
-// connection. When the test has given the state, the mark and label are those
-// that the packet came with, as in ofproto/trace.
-func (t *tracer) recirculate(table uint8, zone uint16, ctState uint32, conn *connection, given bool) error {
+// connection. When the test has given the state, the mark, label and ports are
+// those that the packet came with, as in ofproto/trace.
+func (t *tracer) recirculate(table uint8, original tuple, ctState uint32, conn *connection, given bool) error {
 	saved := t.state
 	defer func() { t.state = saved }()
 	t.state = saved.clone()
 	t.put(flow.FieldCTState, flow.Uint(flow.FieldCTState, uint64(ctState)).Value)
-	t.put(flow.FieldCTZone, flow.Uint(flow.FieldCTZone, uint64(zone)).Value)
+	t.put(flow.FieldCTZone, flow.Uint(flow.FieldCTZone, uint64(original.zone)).Value)
 	if !given {
+		t.clear(flow.FieldCTTPSrc, flow.FieldCTTPDst)
+		if ctState&flow.CTInvalid == 0 {
+			t.put(flow.FieldCTTPSrc, flow.Uint(flow.FieldCTTPSrc, uint64(original.src.Port())).Value)
+			t.put(flow.FieldCTTPDst, flow.Uint(flow.FieldCTTPDst, uint64(original.dst.Port())).Value)
+		}
 		t.clear(flow.FieldCTMark, flow.FieldCTLabel)
 		if conn != nil {
 			t.put(flow.FieldCTMark, conn.mark[:])

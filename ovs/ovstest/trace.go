@@ -159,7 +159,7 @@ func (t *tracer) do(a flow.Action, table uint8, depth int) error {
 	case flow.CT:
 		return t.ct(a)
 	case flow.CTClear:
-		t.clear(flow.FieldCTState, flow.FieldCTZone, flow.FieldCTMark, flow.FieldCTLabel)
+		t.clear(ctFields...)
 	default:
 		return fmt.Errorf("the tracer does not know %v", a)
 	}
