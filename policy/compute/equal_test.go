@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,33 +18,6 @@ import (
 var netipComparer = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-}
-
-// anyOrder and addressesAsSets compare updates whatever the order in them.
-var (
-	anyOrder = cmp.Options{
-		sorted(func(p *policy.Policy) string { return p.Key.String() }),
-		sorted(policy.Key.String),
-		sorted(func(g policy.GroupUpdate) string { return g.ID.String() }),
-		sorted(policy.ID.String),
-		sorted(func(i *policy.Identity) string { return i.ID.String() }),
-		sorted(func(p policy.Pod) string { return p.Key.String() }),
-		sorted(policy.PodKey.String),
-	}
-	addressesAsSets = cmp.Options{netipComparer, sorted(netip.Addr.String)}
-)
-
-func sorted[T any](name func(T) string) cmp.Option {
-	return cmp.FilterValues(func(a, b []T) bool { return len(a) > 1 && len(b) > 1 && !isSorted(a, name) || !isSorted(b, name) },
-		cmp.Transformer("sorted", func(list []T) []T {
-			list = slices.Clone(list)
-			slices.SortFunc(list, func(a, b T) int { return strings.Compare(name(a), name(b)) })
-			return list
-		}))
-}
-
-func isSorted[T any](list []T, name func(T) string) bool {
-	return slices.IsSortedFunc(list, func(a, b T) int { return strings.Compare(name(a), name(b)) })
 }
 
 func equalStates(a, b *policy.State) bool {

@@ -22,7 +22,7 @@ type Index struct {
 	nodes      []*node // by nodeID; nil is free
 	nodeIDs    map[string]nodeID
 	freeNodes  []nodeID
-	idleNodes  []nodeID // see sweepNodes
+	idleNodes  []nodeID          // see sweepNodes
 	nodeGroups map[string]*group // by selector
 	groups     map[policy.ID]*group
 
