@@ -4,43 +4,44 @@ package enforce
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
-
-	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/policy"
 	"github.com/waymark-net/waymark/policy/flows"
+	"github.com/waymark-net/waymark/policy/stream"
 )
 
 // Switch holds flows by owner. *openflow.Target implements it.
 type Switch interface {
+	Update(owner string, flows []flow.Flow, groups []flow.Group) error
 	Patch(changes ...flow.Change) error
+	Prune(live func(owner string) bool) int
 	Sync(ctx context.Context, owners ...string) error
-}
-
-// Controllers is the way to the controllers. *stream.Client implements it.
-type Controllers interface {
-	// Connected returns nil while a controller is connected, and otherwise why
-	// none is.
-	Connected() error
+	Inject(ctx context.Context, inPort uint32, frame []byte, actions []flow.Action) error
 }
 
 // PodReader reads a Pod from the API server.
 type PodReader interface {
-	Pod(ctx context.Context, key policy.PodKey) (*policy.PodIntent, error)
+	Pod(ctx context.Context, key policy.PodKey) (policy.PodIntent, error)
 }
 
 // Params are what New needs.
 type Params struct {
-	Switch      Switch
-	Controllers Controllers
-	Pods        PodReader
+	Switch Switch
+	// Status tells of the connection with a controller.
+	Status func() stream.Status
+	Pods   PodReader
 	// Settings returns those in force. It is called at any time.
 	Settings func() config.NetworkPolicy
+	// Dir holds what outlives the agent beside the State: the Pods that started
+	// without a controller.
+	Dir string
+	// Changed, which may be nil, is called when the first Update was applied.
+	Changed func()
 }
 
 // Interface is an interface of a Pod that is attached to the switch.
@@ -59,26 +60,23 @@ type Enforcer struct {
 
 	mu     sync.Mutex
 	engine *flows.Engine
-	// known says that there was an Update.
+	// known says that there was an Update. Until then the engine has nothing.
 	known bool
-	// pods are those of the State.
-	pods map[policy.PodKey]policy.Pod
-	// identities are those of the State.
-	identities map[policy.ID]bool
-	// adopted are Pods that started without a controller, as one of an identity
-	// that was known. The State does not have them.
-	adopted    map[policy.PodKey]policy.Pod
+	// adopted are Pods that started without a controller, under the identity of
+	// others. The State that the controller sent does not have them, that of the
+	// engine does.
+	adopted map[policy.PodKey]policy.Pod
+	// interfaces by name.
 	interfaces map[string]Interface
-	// changed is closed when there are new Pods.
+	// changed is closed when there may be new Pods.
 	changed chan struct{}
 }
 
 // New returns an Enforcer that enforces nothing.
 func New(params Params) *Enforcer {
 	return &Enforcer{
-		params: params, engine: flows.New(flows.Params{}),
-		pods: map[policy.PodKey]policy.Pod{}, identities: map[policy.ID]bool{}, adopted: map[policy.PodKey]policy.Pod{},
-		interfaces: map[string]Interface{}, changed: make(chan struct{}),
+		params: params, engine: newEngine(),
+		adopted: map[policy.PodKey]policy.Pod{}, interfaces: map[string]Interface{}, changed: make(chan struct{}),
 	}
 }
 
@@ -91,17 +89,11 @@ func (e *Enforcer) Known() bool {
 }
 
 // Apply puts an Update into the switch and returns when the switch has it. The
-// first one is a whole State. An error of the switch is one that will be tried
-// again there: the Update counts as applied.
+// first one is a whole State. It implements stream.Consumer.
 func (e *Enforcer) Apply(ctx context.Context, u *policy.Update) error {
-	e.mu.Lock()
-	changes := e.update(u)
-	err := e.params.Switch.Patch(changes...)
-	close(e.changed)
-	e.changed = make(chan struct{})
-	e.mu.Unlock()
+	owners, err := e.update(u)
 	if err == nil {
-		err = e.params.Switch.Sync(ctx, owners(changes)...)
+		err = e.params.Switch.Sync(ctx, owners...)
 	}
 	if err != nil {
 		return fmt.Errorf("policies: %w", err)
@@ -109,96 +101,118 @@ func (e *Enforcer) Apply(ctx context.Context, u *policy.Update) error {
 	return nil
 }
 
-// update records an Update. The engine gets it with what the Pods that the
-// State now has, or has no more, mean for interfaces.
-func (e *Enforcer) update(u *policy.Update) []flow.Change {
-	e.known = true
-	for _, i := range u.Identities {
-		e.identities[i.ID] = true
-	}
-	for _, id := range u.GoneIdentities {
-		delete(e.identities, id)
+// update records an Update and returns the owners of the flows that it changed.
+func (e *Enforcer) update(u *policy.Update) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change := flows.Change{Update: u}
+	if !e.known {
+		e.known = true
+		change = e.begin(u)
+		if e.params.Changed != nil {
+			defer e.params.Changed()
+		}
 	}
 	for _, p := range u.Pods {
-		e.pods[p.Key] = p
-		delete(e.adopted, p.Key)
-	}
-	for _, k := range u.GonePods {
-		delete(e.pods, k)
-	}
-	return e.engine.Apply(u)
-}
-
-// owners are those that changes name.
-func owners(changes []flow.Change) []string {
-	var all []string
-	for _, c := range changes {
-		all = append(all, c.Owner)
-	}
-	return all
-}
-
-// Await implements cniserver.Policies.
-func (e *Enforcer) Await(ctx context.Context, namespace, name, uid string) error {
-	key := policy.PodKey{Namespace: namespace, Name: name}
-	settings := e.params.Settings()
-	ctx, cancel := context.WithTimeoutCause(ctx, settings.PodTimeout,
-		fmt.Errorf("the policies of Pod %s are not known after %s", key, settings.PodTimeout))
-	defer cancel()
-	for {
-		ready, changed := e.ready(key, uid)
-		if ready {
-			return nil
-		}
-		away := e.params.Controllers.Connected()
-		if away != nil && settings.WithoutController == config.WithoutControllerLastKnown {
-			adopted, err := e.adopt(ctx, key, uid)
-			if adopted {
-				return nil
-			}
-			away = errors.Join(away, err)
-		}
-		select {
-		case <-changed:
-		case <-e.params.Controllers.Changed():
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), away)
+		if _, was := e.adopted[p.Key]; was {
+			delete(e.adopted, p.Key)
+			defer e.saveAdopted()
 		}
 	}
+	close(e.changed)
+	e.changed = make(chan struct{})
+	return e.apply(change)
 }
 
-// ready reports whether the Pod can start, and what to wait for if not.
-func (e *Enforcer) ready(key policy.PodKey, uid string) (bool, <-chan struct{}) {
+// begin is the first change that the engine gets: the State, the Pods that
+// started without a controller, and all interfaces.
+func (e *Enforcer) begin(u *policy.Update) flows.Change {
+	all := *u
+	all.Pods = slices.Clone(u.Pods)
+	for key, p := range e.loadAdopted() {
+		if !slices.ContainsFunc(u.Pods, func(p policy.Pod) bool { return p.Key == key }) {
+			e.adopted[key] = p
+			all.Pods = append(all.Pods, p)
+		}
+	}
+	change := flows.Change{Update: &all}
+	for _, i := range e.interfaces {
+		change.Attached = append(change.Attached, i.local())
+	}
+	return change
+}
+
+// apply has the engine take a change, records what came of it in the switch and
+// returns the owners of the flows that changed.
+func (e *Enforcer) apply(c flows.Change) ([]string, error) {
+	patch := e.engine.Apply(c)
+	if err := e.params.Switch.Patch(patch.Changes...); err != nil {
+		// The switch's intent is no more what the engine takes it for.
+		owners, again := e.declareAll()
+		return owners, errors.Join(err, again)
+	}
+	return patch.Owners(), nil
+}
+
+// declareAll declares all flows anew, as an engine makes them that begins with
+// the State and the interfaces as they are.
+func (e *Enforcer) declareAll() ([]string, error) {
+	before := e.engine.State()
+	e.engine = newEngine()
+	change := flows.Change{Update: policy.Difference(policy.NewState(), before)}
+	for _, i := range e.interfaces {
+		change.Attached = append(change.Attached, i.local())
+	}
+	patch := e.engine.Apply(change)
+	var errs []error
+	for _, c := range patch.Changes {
+		errs = append(errs, e.params.Switch.Update(c.Owner, c.Set, nil))
+	}
+	e.params.Switch.Prune(func(owner string) bool { return !IsOwner(owner) || slices.Contains(patch.Owners(), owner) })
+	return patch.Owners(), errors.Join(errs...)
+}
+
+func (i Interface) local() flows.LocalPod {
+	return flows.LocalPod{Port: i.Port, Pod: i.Pod, UID: i.UID, HoldUnknown: true}
+}
+
+// Attach puts the policies of an interface into the switch, before its Pod can
+// send, and returns the owners of the flows that it changed. An interface that
+// is attached already may have another port.
+func (e *Enforcer) Attach(i Interface) ([]string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, known := range []map[policy.PodKey]policy.Pod{e.pods, e.adopted} {
-		if p, ok := known[key]; ok && same(uid, p.UID) {
-			return true, nil
-		}
+	had, again := e.interfaces[i.Name]
+	e.interfaces[i.Name] = i
+	if !e.known {
+		return nil, nil
 	}
-	return false, e.changed
+	change := flows.Change{Attached: []flows.LocalPod{i.local()}}
+	if again && had.Port != i.Port {
+		change.Detached = []uint32{had.Port}
+	}
+	return e.apply(change)
 }
 
-// same compares UIDs of which the first may be unknown.
-func same(uid, other string) bool { return uid == "" || uid == other }
-
-// adopt lets a Pod start that is like another one, of the last State.
-func (e *Enforcer) adopt(ctx context.Context, key policy.PodKey, uid string) (bool, error) {
-	pod, err := e.params.Pods.Pod(ctx, key)
-	if err != nil {
-		return false, err
-	}
-	if !same(uid, pod.UID) {
-		return false, fmt.Errorf("the API server has Pod %s with UID %s, not %s", key, pod.UID, uid)
-	}
-	id := policy.IdentityOf(key.Namespace, pod.Labels, pod.Ports)
+// Detach takes the policies of an interface out. It is no error when there is
+// no such interface.
+func (e *Enforcer) Detach(name string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.known || !e.identities[id] {
-		return false, errors.New("no Pod with its namespace, labels and named ports was on this node")
+	had, ok := e.interfaces[name]
+	if !ok {
+		return nil
 	}
-	e.adopted[key] = policy.Pod{Key: key, UID: pod.UID, Identity: id}
-	klog.FromContext(ctx).Info("No controller; the Pod starts under the policies of others like it",
-		"pod", klog.KRef(key.Namespace, key.Name), "identity", id)
-	return true, nil
+	delete(e.interfaces, name)
+	if !e.known {
+		return nil
+	}
+	change := flows.Change{Detached: []uint32{had.Port}}
+	if p, was := e.adopted[had.Pod]; was && same(had.UID, p.UID) {
+		delete(e.adopted, had.Pod)
+		defer e.saveAdopted()
+		change.Update = &policy.Update{GonePods: []policy.PodKey{had.Pod}}
+	}
+	_, err := e.apply(change)
+	return err
 }

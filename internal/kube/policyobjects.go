@@ -11,6 +11,13 @@ import (
 	"github.com/waymark-net/waymark/policy"
 )
 
+// Annotations of the mirror of a static Pod: its UID is not the one that the
+// kubelet and the container runtime know.
+const (
+	mirrorAnnotation = "kubernetes.io/config.mirror"
+	hashAnnotation   = "kubernetes.io/config.hash"
+)
+
 // PolicyPod returns what policies need of a Pod. The intent shares the labels
 // of the object. Addresses that are none are left out.
 func PolicyPod(object *corev1.Pod) policy.PodIntent {
@@ -21,6 +28,9 @@ func PolicyPod(object *corev1.Pod) policy.PodIntent {
 		Labels:      object.Labels,
 		HostNetwork: object.Spec.HostNetwork,
 		Finished:    object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed,
+	}
+	if _, mirror := object.Annotations[mirrorAnnotation]; mirror {
+		in.UID = object.Annotations[hashAnnotation]
 	}
 	if !in.Judged() {
 		return in

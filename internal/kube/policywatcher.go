@@ -78,7 +78,7 @@ type PolicyEvents struct {
 	GonePolicies   []policy.Key
 	// Problems say of policies that changed what was not understood; those
 	// without are there too, with nothing.
-	Problems map[policy.Key][]Problem
+	Problems map[policy.Key][]PolicyProblem
 	// Contained is the Position of a State with all changes so far, and Read
 	// how far the API server's history was read.
 	Contained, Read policy.Position
@@ -191,7 +191,7 @@ func (w *PolicyWatcher) Synced() bool { return w.synced.Load() }
 
 // Take returns what changed since the last call. It is called by one goroutine.
 func (w *PolicyWatcher) Take() *PolicyEvents {
-	e := &PolicyEvents{Problems: map[policy.Key][]Problem{}, Contained: policy.Position{}, Read: policy.Position{}}
+	e := &PolicyEvents{Problems: map[policy.Key][]PolicyProblem{}, Contained: policy.Position{}, Read: policy.Position{}}
 	for name, k := range w.kinds {
 		k.mu.Lock()
 		dirty := k.dirty
@@ -243,4 +243,68 @@ func (o optional[L]) Watch(ctx context.Context, opts metav1.ListOptions) (watch.
 	quiet := watch.NewFake()
 	time.AfterFunc(quietWatch, quiet.Stop)
 	return quiet, nil
+}
+
+// podKey is the PodKey of an object's name.
+func podKey(n cache.ObjectName) policy.PodKey {
+	return policy.PodKey{Namespace: n.Namespace, Name: n.Name}
+}
+
+func takePod(e *PolicyEvents, key cache.ObjectName, object any) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		e.GonePods = append(e.GonePods, podKey(key))
+		return
+	}
+	in := PolicyPod(pod)
+	e.Pods = append(e.Pods, &in)
+}
+
+func takeNamespace(e *PolicyEvents, key cache.ObjectName, object any) {
+	namespace, ok := object.(*corev1.Namespace)
+	if !ok {
+		e.GoneNamespaces = append(e.GoneNamespaces, key.Name)
+		return
+	}
+	in := PolicyNamespace(namespace)
+	e.Namespaces = append(e.Namespaces, &in)
+}
+
+func takeNode(e *PolicyEvents, key cache.ObjectName, object any) {
+	node, ok := object.(*corev1.Node)
+	if !ok {
+		e.GoneNodes = append(e.GoneNodes, key.Name)
+		return
+	}
+	in := PolicyNode(node)
+	e.Nodes = append(e.Nodes, &in)
+}
+
+func takeNetworkPolicy(e *PolicyEvents, key cache.ObjectName, object any) {
+	p, ok := object.(*networkingv1.NetworkPolicy)
+	if !ok {
+		e.goneOrNot(policy.Key{Kind: policy.NetworkPolicy, Namespace: key.Namespace, Name: key.Name}, nil, nil)
+		return
+	}
+	in, problems := NetworkPolicy(p)
+	e.goneOrNot(in.Key, in, problems)
+}
+
+func takeClusterPolicy(e *PolicyEvents, key cache.ObjectName, object any) {
+	p, ok := object.(*policyv1alpha2.ClusterNetworkPolicy)
+	if !ok {
+		e.goneOrNot(policy.Key{Kind: policy.ClusterNetworkPolicy, Name: key.Name}, nil, nil)
+		return
+	}
+	in, problems := ClusterNetworkPolicy(p)
+	e.goneOrNot(in.Key, in, problems)
+}
+
+func (e *PolicyEvents) goneOrNot(key policy.Key, in *policy.PolicyIntent, problems []PolicyProblem) {
+	e.Problems[key] = problems
+	if in == nil {
+		e.GonePolicies = append(e.GonePolicies, key)
+		return
+	}
+	e.Policies = append(e.Policies, in)
 }

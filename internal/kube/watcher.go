@@ -218,8 +218,36 @@ func slim(object any) (any, error) {
 		node.Status.Images = nil
 		node.Status.VolumesAttached, node.Status.VolumesInUse = nil, nil
 	}
+	if pod, ok := object.(*corev1.Pod); ok {
+		slimPod(pod)
+	}
 	if meta, ok := object.(metav1.Object); ok {
 		meta.SetManagedFields(nil)
 	}
 	return object, nil
+}
+
+// slimPod leaves of a Pod what PolicyPod reads.
+func slimPod(pod *corev1.Pod) {
+	spec := corev1.PodSpec{NodeName: pod.Spec.NodeName, HostNetwork: pod.Spec.HostNetwork}
+	slim := func(containers []corev1.Container) []corev1.Container {
+		var out []corev1.Container
+		for _, c := range containers {
+			if len(c.Ports) > 0 {
+				out = append(out, corev1.Container{Ports: c.Ports, RestartPolicy: c.RestartPolicy})
+			}
+		}
+		return out
+	}
+	spec.Containers, spec.InitContainers = slim(pod.Spec.Containers), slim(pod.Spec.InitContainers)
+	pod.Spec = spec
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP, PodIPs: pod.Status.PodIPs}
+	annotations := map[string]string{}
+	for _, key := range []string{mirrorAnnotation, hashAnnotation} {
+		if value, ok := pod.Annotations[key]; ok {
+			annotations[key] = value
+		}
+	}
+	pod.Annotations = annotations
+	pod.OwnerReferences = nil
 }
