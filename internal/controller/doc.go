@@ -5,6 +5,9 @@
 // sessions of all nodes in the status of each BGPPeer, and deletes the
 // BGPSessions of nodes that are gone. No node needs it to forward.
 //
+// It also serves the policy stream (policy/stream) to the agents: every replica
+// does, whoever leads.
+//
 // Every replica watches and judges, so that its metrics are true; only the one
 // that holds the Lease waymark-controller writes. One loop (internal/reconcile)
 // does both on one goroutine: it compares a Snapshot with itself, without a

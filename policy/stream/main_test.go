@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // deadline is generous: nothing here takes long on an idle machine.
-const deadline = 60 * time.Second
+const deadline = 20 * time.Second
 
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
@@ -274,7 +275,6 @@ func eventually(t *testing.T, what string, check func() bool) {
 // converge waits until the agent enforces what the replica computed.
 func converge(t *testing.T, g *agent, r *replica, node string) {
 	t.Helper()
-	diff := ""
 	timeout := time.After(deadline)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -283,14 +283,14 @@ func converge(t *testing.T, g *agent, r *replica, node string) {
 		want := r.source.View(node)
 		r.hub.mu.Unlock()
 		g.mu.Lock()
-		diff = cmp.Diff(want, g.state, compare)
+		got := g.state.Clone()
 		g.mu.Unlock()
-		if diff == "" {
+		if reflect.DeepEqual(haveOf("", want, nil), haveOf("", got, nil)) {
 			break
 		}
 		select {
 		case <-timeout:
-			t.Fatalf("the agent's state (-computed +enforced):\n%s", diff)
+			t.Fatalf("the agent's state (-computed +enforced), %v:\n%s", g.Status().Err, cmp.Diff(want, got, compare))
 		case <-tick.C:
 		}
 	}

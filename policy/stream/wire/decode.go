@@ -41,7 +41,10 @@ type Assembler struct {
 }
 
 // Update returns what was added, and what was not understood.
-func (a *Assembler) Update() (*policy.Update, []Problem) { return &a.update, a.problems }
+func (a *Assembler) Update() (*policy.Update, []Problem) {
+	u := a.update
+	return &u, a.problems
+}
 
 // Add adds a part. Errors wrap ErrMalformed.
 func (a *Assembler) Add(m *pb.Update) error {
