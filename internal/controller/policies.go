@@ -88,4 +88,3 @@ func (p *policies) say(ctx context.Context, e *kube.PolicyEvents) {
 		}
 	}
 }
-

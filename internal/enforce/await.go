@@ -16,6 +16,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/policy"
+	"github.com/waymark-net/waymark/policy/flows"
 )
 
 // lookAgain is how often a Pod that waits looks whether the controllers have
@@ -100,7 +101,7 @@ func (e *Enforcer) adopt(ctx context.Context, key policy.PodKey, uid string) err
 	e.saveAdopted()
 	klog.FromContext(ctx).Info("No controller; the Pod starts under the policies of others like it",
 		"pod", klog.KRef(key.Namespace, key.Name), "identity", id)
-	_, err = e.apply(adding(p))
+	_, err = e.apply(flows.Change{Update: &policy.Update{Pods: []policy.Pod{p}}})
 	return err
 }
 

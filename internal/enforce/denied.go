@@ -4,10 +4,8 @@ package enforce
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/gopacket/gopacket"
@@ -19,6 +17,10 @@ import (
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 )
+
+// DeniedMeter is the number of the meter that limits the packets that the
+// switch sends to Run.
+const DeniedMeter uint32 = 1
 
 // logRate is how many denied packets are logged in a second at most.
 const logRate = 10
@@ -58,7 +60,7 @@ func (e *Enforcer) Run(ctx context.Context, packets <-chan Denied) error {
 
 // reset ends the TCP connection of a denied packet at both ends, if there is one.
 func (e *Enforcer) reset(ctx context.Context, d Denied) error {
-	if pipeline.ReadPacket(d.Metadata).CTState&flow.CTEstablished == 0 {
+	if pipeline.ReadJudged(d.Metadata).CTState&flow.CTEstablished == 0 {
 		return nil
 	}
 	segment, err := tcpreset.Parse(d.Frame)
@@ -82,7 +84,7 @@ func (e *Enforcer) reset(ctx context.Context, d Denied) error {
 
 // log says who sent what to whom and why it was denied.
 func (e *Enforcer) log(ctx context.Context, d Denied, suppressed int) {
-	packet := pipeline.ReadPacket(d.Metadata)
+	packet := pipeline.ReadJudged(d.Metadata)
 	pod, why := e.explain(packet)
 	klog.FromContext(ctx).Info("Denied", "pod", pod, "packet", describe(d.Frame), "reason", why,
 		"established", packet.CTState&flow.CTEstablished != 0, "notLogged", suppressed)
@@ -126,6 +128,3 @@ func describe(frame []byte) string {
 	all := packet.Layers()
 	return fmt.Sprintf("%s %s", text, all[len(all)-1].LayerType())
 }
-
-var _ = slices.Sort[[]int]
-var _ = binary.BigEndian

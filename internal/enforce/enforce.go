@@ -4,8 +4,10 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/waymark-net/waymark/internal/config"
@@ -159,7 +161,7 @@ func (e *Enforcer) apply(c flows.Change) ([]string, error) {
 func (e *Enforcer) declareAll() ([]string, error) {
 	before := e.engine.State()
 	e.engine = newEngine()
-	change := flows.Change{Update: policy.Difference(policy.NewState(), before)}
+	change := flows.Change{Update: before.Whole()}
 	for _, i := range e.interfaces {
 		change.Attached = append(change.Attached, i.local())
 	}
@@ -171,6 +173,13 @@ func (e *Enforcer) declareAll() ([]string, error) {
 	e.params.Switch.Prune(func(owner string) bool { return !IsOwner(owner) || slices.Contains(patch.Owners(), owner) })
 	return patch.Owners(), errors.Join(errs...)
 }
+
+func newEngine() *flows.Engine {
+	return flows.New(flows.Params{Denied: flows.Denied{Meter: DeniedMeter}})
+}
+
+// IsOwner reports whether an owner of flows is one of the Enforcer's.
+func IsOwner(owner string) bool { return strings.HasPrefix(owner, flows.OwnerPrefix) }
 
 func (i Interface) local() flows.LocalPod {
 	return flows.LocalPod{Port: i.Port, Pod: i.Pod, UID: i.UID, HoldUnknown: true}

@@ -138,7 +138,7 @@ func (c *Client) load(ctx context.Context) error {
 	if found == nil {
 		return nil
 	}
-	u := all(found.state)
+	u := found.state.Whole()
 	for failures := 1; ; failures++ {
 		if err = c.params.Consumer.Apply(ctx, u); err == nil {
 			break

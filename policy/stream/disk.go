@@ -103,7 +103,7 @@ func (d *Disk) decode(data []byte) (*stored, error) {
 // encode returns the file's contents.
 func (d *Disk) encode(state *policy.State, position policy.Position) ([]byte, error) {
 	m := &pb.Stored{Node: d.Node, Position: position}
-	err := wire.Split(all(state), math.MaxInt, func(part *pb.Update, _ bool) error {
+	err := wire.Split(state.Whole(), math.MaxInt, func(part *pb.Update, _ bool) error {
 		m.State = part
 		return nil
 	})

@@ -5,9 +5,6 @@ package stream
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
 
 	"github.com/waymark-net/waymark/policy"
 )
@@ -59,21 +56,6 @@ func exists(changed map[policy.ID]bool, id policy.ID, before bool) bool {
 		return now
 	}
 	return before
-}
-
-// all returns the update that leads from nothing to a State.
-func all(state *policy.State) *policy.Update {
-	u := &policy.Update{
-		Policies:   slices.Collect(maps.Values(state.Policies)),
-		Identities: slices.Collect(maps.Values(state.Identities)),
-		Pods:       slices.Collect(maps.Values(state.Pods)),
-	}
-	for id, set := range state.Groups {
-		u.Groups = append(u.Groups, policy.GroupUpdate{
-			ID: id, Whole: true, Added: slices.AppendSeq(make([]netip.Addr, 0, len(set)), maps.Keys(set)),
-		})
-	}
-	return u
 }
 
 // complete makes an update that leads from nothing one that leads from a State:
