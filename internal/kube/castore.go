@@ -38,26 +38,17 @@ type AuthorityStore struct{ params AuthorityParams }
 func NewAuthorityStore(params AuthorityParams) *AuthorityStore { return &AuthorityStore{params} }
 
 // Sync makes the Secret what it is to be now, publishes what to trust, and then
-// returns the authority to sign with. A Secret that cannot be used is an error
-// and is left alone: somebody has to look at it; deleting it makes a new CA.
+// returns the authority to sign with. A replica that another one was faster
+// than reads again. A Secret that cannot be used is an error and is left alone:
+// somebody has to look at it; deleting it makes a new CA.
 func (s *AuthorityStore) Sync(ctx context.Context) (*ca.Authority, error) {
-	authority, err := s.secret(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.publish(ctx, authority.Bundle()); err != nil {
-		return nil, err
-	}
-	return authority, nil
-}
-
-// secret reads the authority, or makes it, and advances it if that is due.
-// Another replica that was faster makes this one read again.
-func (s *AuthorityStore) secret(ctx context.Context) (*ca.Authority, error) {
-	const tries = 5
+	const tries = 10 // at each, one replica succeeds
 	var last error
 	for range tries {
 		authority, err := s.advance(ctx)
+		if err == nil {
+			err = s.publish(ctx, authority.Bundle())
+		}
 		if err == nil {
 			return authority, nil
 		}
@@ -69,6 +60,7 @@ func (s *AuthorityStore) secret(ctx context.Context) (*ca.Authority, error) {
 	return nil, last
 }
 
+// advance reads the authority, or makes it, and advances it if that is due.
 func (s *AuthorityStore) advance(ctx context.Context) (*ca.Authority, error) {
 	secrets := s.params.Clients.Core.CoreV1().Secrets(config.Namespace)
 	secret, err := secrets.Get(ctx, AuthorityName, metav1.GetOptions{})
