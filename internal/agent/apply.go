@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
@@ -171,12 +172,14 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		owner := pipeline.OwnerNode(n.Name)
 		live[owner] = true
 	}
-	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) })
+	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) || enforce.IsOwner(owner) })
 	for _, n := range p.Nodes {
 		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(n.NodeParams), nil))
 	}
 	if a.podsDeclared.Load() {
-		a.flows.Complete()
+		if a.policies.enforcer.Known() {
+			a.flows.Complete()
+		}
 		errs = append(errs, a.flows.Sync(ctx))
 	}
 	return errors.Join(errs...)

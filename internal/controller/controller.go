@@ -20,7 +20,6 @@ import (
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/reconcile"
-	"github.com/waymark-net/waymark/policy/stream"
 )
 
 const component = "waymark-controller"
@@ -39,10 +38,8 @@ type Params struct {
 	Identity string
 	// Listen is the address of health and metrics.
 	Listen string
-	// PolicyListen is the address of the policy stream. Hub is what it serves;
-	// without one nothing is served.
+	// PolicyListen is the address of the policy stream.
 	PolicyListen string
-	Hub          *stream.Hub
 }
 
 // Controller is one replica.
@@ -54,9 +51,9 @@ type Controller struct {
 	elector  *leaderelection.LeaderElector
 	metrics  *metrics
 	registry *prometheus.Registry
-	// policy is nil without a hub.
-	policy *policyServer
-	now    func() time.Time
+	policies *policies
+	policy   *policyServer
+	now      func() time.Time
 
 	// term is the leadership in force; it ends with its context.
 	term atomic.Pointer[term]
@@ -75,11 +72,10 @@ func New(params Params) (*Controller, error) {
 		now:      time.Now,
 	}
 	c.metrics = newMetrics(c.registry)
-	if params.Hub != nil {
-		c.policy = newPolicyServer(policyParams{
-			Clients: params.Clients, Listen: params.PolicyListen, Hub: params.Hub, Registerer: c.registry, Now: c.now,
-		})
-	}
+	c.policies = newPolicies(params.Clients)
+	c.policy = newPolicyServer(policyParams{
+		Clients: params.Clients, Listen: params.PolicyListen, Hub: c.policies.hub, Registerer: c.registry, Now: c.now,
+	})
 	c.loop = reconcile.New(reconcile.Params{
 		Name:        "controller",
 		Reconcile:   c.reconcile,
@@ -124,9 +120,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		return context.Cause(ctx)
 	})
-	if c.policy != nil {
-		group.Go(func() error { return c.policy.run(ctx) })
-	}
+	group.Go(func() error { return c.policies.run(ctx) })
+	group.Go(func() error { return c.policy.run(ctx) })
 	group.Go(func() error {
 		return httpserver.Serve(ctx, httpserver.Params{Address: c.params.Listen, Ready: c.ready, Gatherer: c.registry})
 	})
@@ -142,10 +137,7 @@ func (c *Controller) ready() error {
 	if c.watcher.Snapshot() == nil {
 		return errors.New("the state of the cluster was not read from the API server yet")
 	}
-	if c.policy != nil {
-		return c.policy.ready()
-	}
-	return nil
+	return c.policy.ready()
 }
 
 // lead begins a term of leadership.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/internal/kube"
@@ -36,6 +37,14 @@ func newPolicies(clients *kube.Clients) *policies {
 	})
 	p.watcher = kube.NewPolicyWatcher(kube.PolicyWatcherParams{Clients: clients, OnChange: p.loop.Mark})
 	return p
+}
+
+// run watches and computes until ctx ends.
+func (p *policies) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.loop.Run(ctx) })
+	return group.Wait()
 }
 
 // compute takes in what changed. It never fails.

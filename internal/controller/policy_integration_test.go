@@ -11,12 +11,15 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/waymark-net/waymark/internal/controller"
@@ -25,18 +28,6 @@ import (
 	"github.com/waymark-net/waymark/policy"
 	"github.com/waymark-net/waymark/policy/stream"
 )
-
-// source is a computation that came to one policy for each node.
-type source struct{}
-
-func (source) View(node string) *policy.State {
-	s := policy.NewState()
-	key := policy.Key{Namespace: "ns", Name: "of-" + node}
-	s.Policies[key] = &policy.Policy{Key: key, Tier: policy.TierNamespace, Isolates: [policy.Directions]bool{true, true}}
-	return s
-}
-
-func (source) Digest(policy.ID) (policy.Digest, bool) { return policy.Digest{}, false }
 
 // TestPolicyStream has an agent with a real token that moves between replicas.
 func TestPolicyStream(t *testing.T) {
@@ -47,6 +38,7 @@ func TestPolicyStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		createNode(t, admin, "n1")
+		createPolicy(t, admin, "first")
 		stopOne := serve(t, cluster, "one", "127.0.0.1:10462", "127.0.0.1:10463")
 		stopTwo := serve(t, cluster, "two", "127.0.0.1:10464", "127.0.0.1:10465")
 		defer stopTwo()
@@ -55,15 +47,16 @@ func TestPolicyStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		token := agentToken(t, admin)
-		good := follow(t, agents, "n1", token)
+		good, enforced := follow(t, agents, "n1", token)
 		eventually(t, func() error {
 			if s := good.Status(); !s.Connected {
 				return fmt.Errorf("not connected: %w", s.Err)
 			}
 			return nil
 		})
+		eventually(t, func() error { return enforced.has("first", "web") })
 		first := good.Status().Controller
-		other := follow(t, agents, "n2", token)
+		other, _ := follow(t, agents, "n2", token)
 		eventually(t, func() error {
 			if err := other.Status().Err; err == nil || !strings.Contains(err.Error(), `the agent of node n1 may not subscribe to node "n2"`) {
 				return fmt.Errorf("an agent that asks for another node's policy: %w", err)
@@ -81,8 +74,35 @@ func TestPolicyStream(t *testing.T) {
 			}
 			return nil
 		})
+		if err := admin.Core.NetworkingV1().NetworkPolicies("default").Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		createNetworkPolicy(t, admin, "second")
+		eventually(t, func() error { return enforced.has("second", "web") })
 		stopOne()
 	})
+}
+
+// createPolicy makes a Pod on node n1 and a policy about it.
+func createPolicy(t *testing.T, admin *kube.Clients, name string) {
+	t.Helper()
+	if _, err := admin.Core.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: map[string]string{"app": "web"}},
+		Spec:       corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	createNetworkPolicy(t, admin, name)
+}
+
+func createNetworkPolicy(t *testing.T, admin *kube.Clients, name string) {
+	t.Helper()
+	if _, err := admin.Core.NetworkingV1().NetworkPolicies("default").Create(t.Context(), &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       networkingv1.NetworkPolicySpec{PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // serve runs a replica that is ready.
@@ -92,8 +112,7 @@ func serve(t *testing.T, cluster *kubetest.Cluster, id, listen, policyListen str
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub := stream.NewHub(source{})
-	c, err := controller.New(controller.Params{Clients: clients, Identity: id, Listen: listen, PolicyListen: policyListen, Hub: hub})
+	c, err := controller.New(controller.Params{Clients: clients, Identity: id, Listen: listen, PolicyListen: policyListen})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,13 +126,6 @@ func serve(t *testing.T, cluster *kubetest.Cluster, id, listen, policyListen str
 		}
 		return response.StatusCode, response.Body.Close()
 	}
-	eventually(t, func() error {
-		if code, err := ready(); code != http.StatusServiceUnavailable {
-			return fmt.Errorf("ready before policy was computed: %d, %w", code, err)
-		}
-		return nil
-	})
-	hub.Update(func() stream.Change { return stream.Change{} })
 	eventually(t, func() error {
 		if code, err := ready(); code != http.StatusOK {
 			return fmt.Errorf("not ready: %d, %w", code, err)
@@ -165,24 +177,41 @@ func (replicas) Controllers() ([]netip.AddrPort, <-chan struct{}) {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:10463"), netip.MustParseAddrPort("127.0.0.1:10465")}, nil
 }
 
-// consumer takes its own node's policy only.
-type consumer string
+// consumer keeps what its node is to enforce.
+type consumer struct {
+	mu    sync.Mutex
+	state *policy.State
+}
 
-func (c consumer) Apply(_ context.Context, u *policy.Update) error {
-	for _, p := range u.Policies {
-		if p.Key.Name != "of-"+string(c) {
-			return fmt.Errorf("%s came to node %s", p.Key, c)
-		}
+func (c *consumer) Apply(_ context.Context, u *policy.Update) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state.Apply(u)
+	return nil
+}
+
+// has complains unless the node enforces one policy, about one Pod.
+func (c *consumer) has(name, pod string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.state.Policies[policy.Key{Namespace: "default", Name: name}]
+	web, known := c.state.Pods[policy.PodKey{Namespace: "default", Name: pod}]
+	if p == nil || len(c.state.Policies) != 1 || !known || len(c.state.Pods) != 1 {
+		return fmt.Errorf("has %d policies and %d Pods", len(c.state.Policies), len(c.state.Pods))
+	}
+	if i := c.state.Identities[web.Identity]; i == nil || !slices.Contains(i.Subjects, p.Subject) {
+		return fmt.Errorf("%s is not about Pod %s", p.Key, web.Key)
 	}
 	return nil
 }
 
 // follow runs an agent's client until the test ends.
-func follow(t *testing.T, clients *kube.Clients, node, token string) *stream.Client {
+func follow(t *testing.T, clients *kube.Clients, node, token string) (*stream.Client, *consumer) {
 	t.Helper()
+	enforced := &consumer{state: policy.NewState()}
 	finder := kube.NewControllerFinder(clients)
 	c := stream.NewClient(stream.ClientParams{
-		Node: node, Endpoints: replicas{}, Bundle: finder.Bundle, Consumer: consumer(node), Now: time.Now,
+		Node: node, Endpoints: replicas{}, Bundle: finder.Bundle, Consumer: enforced, Now: time.Now,
 		Token: func() (string, error) { return token, nil },
 		Disk:  stream.Disk{Path: filepath.Join(t.TempDir(), "policy"), Node: node},
 	})
@@ -198,5 +227,5 @@ func follow(t *testing.T, clients *kube.Clients, node, token string) *stream.Cli
 			}
 		}
 	})
-	return c
+	return c, enforced
 }

@@ -15,30 +15,22 @@ import (
 
 	"github.com/waymark-net/waymark/internal/tcpreset"
 	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 )
 
-// DeniedMeter is the number of the meter that limits the packets that the
-// switch sends to Run.
-const DeniedMeter uint32 = 1
+// DeniedMeter limits the packets that the switch sends to Run.
+func DeniedMeter() flow.Meter { return flow.Meter{ID: 1, Rate: 100, Burst: 100} }
 
 // logRate is how many denied packets are logged in a second at most.
 const logRate = 10
 
-// Denied is a packet that policies denied.
-type Denied struct {
-	// Frame is the beginning of the Ethernet frame.
-	Frame []byte
-	// Metadata are the registers and the state of its connection.
-	Metadata flow.Match
-}
-
 // Run handles denied packets until ctx ends.
-func (e *Enforcer) Run(ctx context.Context, packets <-chan Denied) error {
+func (e *Enforcer) Run(ctx context.Context, packets <-chan openflow.PacketIn) error {
 	limit := rate.NewLimiter(logRate, logRate)
 	suppressed := 0
 	for {
-		var d Denied
+		var d openflow.PacketIn
 		select {
 		case d = <-packets:
 		case <-ctx.Done():
@@ -59,11 +51,11 @@ func (e *Enforcer) Run(ctx context.Context, packets <-chan Denied) error {
 }
 
 // reset ends the TCP connection of a denied packet at both ends, if there is one.
-func (e *Enforcer) reset(ctx context.Context, d Denied) error {
+func (e *Enforcer) reset(ctx context.Context, d openflow.PacketIn) error {
 	if pipeline.ReadJudged(d.Metadata).CTState&flow.CTEstablished == 0 {
 		return nil
 	}
-	segment, err := tcpreset.Parse(d.Frame)
+	segment, err := tcpreset.Parse(d.Data)
 	if errors.Is(err, tcpreset.ErrIsReset) {
 		return nil
 	}
@@ -83,10 +75,10 @@ func (e *Enforcer) reset(ctx context.Context, d Denied) error {
 }
 
 // log says who sent what to whom and why it was denied.
-func (e *Enforcer) log(ctx context.Context, d Denied, suppressed int) {
+func (e *Enforcer) log(ctx context.Context, d openflow.PacketIn, suppressed int) {
 	packet := pipeline.ReadJudged(d.Metadata)
 	pod, why := e.explain(packet)
-	klog.FromContext(ctx).Info("Denied", "pod", pod, "packet", describe(d.Frame), "reason", why,
+	klog.FromContext(ctx).Info("Denied", "pod", pod, "packet", describe(d.Data), "reason", why,
 		"established", packet.CTState&flow.CTEstablished != 0, "notLogged", suppressed)
 }
 

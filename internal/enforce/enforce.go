@@ -175,7 +175,7 @@ func (e *Enforcer) declareAll() ([]string, error) {
 }
 
 func newEngine() *flows.Engine {
-	return flows.New(flows.Params{Denied: flows.Denied{Meter: DeniedMeter}})
+	return flows.New(flows.Params{Denied: flows.Denied{Meter: DeniedMeter().ID}})
 }
 
 // IsOwner reports whether an owner of flows is one of the Enforcer's.
