@@ -36,7 +36,7 @@ func (source) View(node string) *policy.State {
 	return s
 }
 
-func (source) Digest(policy.ID) (policy.Digest, bool) { return policy.Digest{}, false }
+func (source) Digests(string) map[policy.ID]policy.Digest { return nil }
 
 // TestPolicyStream has an agent with a real token that moves between replicas.
 func TestPolicyStream(t *testing.T) {

@@ -69,11 +69,14 @@ func all(state *policy.State) *policy.Update {
 		Pods:       slices.Collect(maps.Values(state.Pods)),
 	}
 	for id, set := range state.Groups {
-		u.Groups = append(u.Groups, policy.GroupUpdate{
-			ID: id, Whole: true, Added: slices.AppendSeq(make([]netip.Addr, 0, len(set)), maps.Keys(set)),
-		})
+		u.Groups = append(u.Groups, whole(id, set))
 	}
 	return u
+}
+
+// whole returns what makes a group be a set of addresses.
+func whole(id policy.ID, set policy.Addresses) policy.GroupUpdate {
+	return policy.GroupUpdate{ID: id, Whole: true, Added: slices.AppendSeq(make([]netip.Addr, 0, len(set)), maps.Keys(set))}
 }
 
 // complete makes an update that leads from nothing one that leads from a State:
