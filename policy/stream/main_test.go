@@ -29,7 +29,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // deadline is generous: nothing here takes long on an idle machine.
-const deadline = 20 * time.Second
+const deadline = 60 * time.Second
 
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),

@@ -43,7 +43,7 @@ func TestFollows(t *testing.T) {
 		converge(t, g, r, "n1")
 	}
 	// A group larger than a message, and what concerns another node only.
-	large := make([]int, 400_000)
+	large := make([]int, 300_000)
 	for n := range large {
 		large[n] = n
 	}
@@ -275,8 +275,17 @@ func TestRefused(t *testing.T) {
 
 // TestRotation changes the CA under a connected agent.
 func TestRotation(t *testing.T) {
-	old, foreign := authority(t), authority(t)
-	next, err := old.Advance(time.Now().Add(ca.NextAfter))
+	foreign := authority(t)
+	made := time.Now().Add(-ca.NextAfter - ca.SignsAfter)
+	old, err := ca.New(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := old.Advance(made.Add(ca.NextAfter))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs, err := next.Advance(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,13 +294,25 @@ func TestRotation(t *testing.T) {
 	g := startAgent(t, "n1", t.TempDir(), old.Bundle(), r.address)
 	eventually(t, "connection", g.connectedTo(r))
 	since := g.Status().Since
+	signedBy := func() string {
+		c, err := r.certify.Certificate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(c.Leaf.AuthorityKeyId)
+	}
+	before := signedBy()
 	r.certify.Use(next)
+	r.certify.Use(signs)
+	if signedBy() == before {
+		t.Error("the old CA signs on")
+	}
 	r.publish(map[string]*policy.Update{"n1": {Policies: []*policy.Policy{policyOf(1, 2)}}})
 	converge(t, g, r, "n1")
 	if s := g.Status(); !s.Connected || s.Since != since {
 		t.Errorf("the agent lost its connection: %+v", s)
 	}
-	// The agent gets the bundle late, at a reconnect.
+	// The agent got the bundle when the new CA was published, and connects again.
 	g.mu.Lock()
 	g.bundle = next.Bundle()
 	g.mu.Unlock()
