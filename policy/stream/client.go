@@ -29,7 +29,8 @@ type Endpoints interface {
 type Consumer interface {
 	// Apply takes an update, which it does not change, in order, each once; after
 	// an error what the update named comes again. The update is acknowledged
-	// once it returns.
+	// once it returns. The first one of all comes even if it is empty: from then
+	// on it is known what is to be enforced.
 	Apply(ctx context.Context, u *policy.Update) error
 }
 

@@ -4,8 +4,6 @@ package stream
 
 import (
 	"maps"
-	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/waymark-net/waymark/policy"
@@ -16,8 +14,8 @@ import (
 type Source interface {
 	// View returns all that a node enforces now. Nobody changes it afterwards.
 	View(node string) *policy.State
-	// Digest returns the digest of a group, false if there is no such group.
-	Digest(group policy.ID) (policy.Digest, bool)
+	// Digests returns the digest of each group of the View.
+	Digests(node string) map[policy.ID]policy.Digest
 }
 
 // Deltas say how the States of nodes changed.
@@ -227,7 +225,7 @@ func (s *subscriber) mark() {
 // difference returns what leads from what an agent has to what its node is to
 // enforce now.
 func (h *Hub) difference(w *have) *policy.Update {
-	state, u := h.source.View(w.node), &policy.Update{}
+	state, digests, u := h.source.View(w.node), h.source.Digests(w.node), &policy.Update{}
 	for key, p := range state.Policies {
 		if d, found := w.policies[key]; !found || d != h.digest(p) {
 			u.Policies = append(u.Policies, p)
@@ -235,9 +233,8 @@ func (h *Hub) difference(w *have) *policy.Update {
 	}
 	u.GonePolicies = gone(w.policies, state.Policies)
 	for id, set := range state.Groups {
-		now, _ := h.source.Digest(id)
-		if d, found := w.groups[id]; !found || d != now {
-			u.Groups = append(u.Groups, policy.GroupUpdate{ID: id, Whole: true, Added: slices.AppendSeq(make([]netip.Addr, 0, len(set)), maps.Keys(set))})
+		if d, found := w.groups[id]; !found || d != digests[id] {
+			u.Groups = append(u.Groups, whole(id, set))
 		}
 	}
 	u.GoneGroups = gone(w.groups, state.Groups)

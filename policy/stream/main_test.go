@@ -29,7 +29,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // deadline is generous: nothing here takes long on an idle machine.
-const deadline = 20 * time.Second
+const deadline = 60 * time.Second
 
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
@@ -90,13 +90,12 @@ func (c *computation) View(node string) *policy.State {
 	return policy.NewState()
 }
 
-func (c *computation) Digest(group policy.ID) (policy.Digest, bool) {
-	for _, s := range c.states {
-		if set, found := s.Groups[group]; found {
-			return set.Digest(), true
-		}
+func (c *computation) Digests(node string) map[policy.ID]policy.Digest {
+	digests := map[policy.ID]policy.Digest{}
+	for id, set := range c.View(node).Groups {
+		digests[id] = set.Digest()
 	}
-	return policy.Digest{}, false
+	return digests
 }
 
 // authority is the CA of a test's replicas.
@@ -124,15 +123,13 @@ func (auth) Authenticate(_ context.Context, token string) (string, error) {
 
 // replica is a controller.
 type replica struct {
-	source   *computation
-	hub      *Hub
-	server   *Server
-	address  netip.AddrPort
-	version  uint64
-	stop     func()
-	certify  *ca.Signer
-	mu       sync.Mutex
-	accepted []net.Conn
+	source  *computation
+	hub     *Hub
+	server  *Server
+	address netip.AddrPort
+	version uint64
+	stop    func()
+	certify *ca.Signer
 }
 
 func startReplica(t *testing.T, a *ca.Authority) *replica {

@@ -5,6 +5,9 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 
 	"github.com/waymark-net/waymark/policy"
 )
@@ -56,6 +59,11 @@ func exists(changed map[policy.ID]bool, id policy.ID, before bool) bool {
 		return now
 	}
 	return before
+}
+
+// whole returns what makes a group be a set of addresses.
+func whole(id policy.ID, set policy.Addresses) policy.GroupUpdate {
+	return policy.GroupUpdate{ID: id, Whole: true, Added: slices.AppendSeq(make([]netip.Addr, 0, len(set)), maps.Keys(set))}
 }
 
 // complete makes an update that leads from nothing one that leads from a State:

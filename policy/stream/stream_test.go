@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,7 @@ import (
 	pb "github.com/waymark-net/waymark/api/policystream/v1"
 	"github.com/waymark-net/waymark/policy"
 	"github.com/waymark-net/waymark/policy/stream/ca"
+	"github.com/waymark-net/waymark/policy/stream/wire"
 )
 
 func TestFollows(t *testing.T) {
@@ -41,7 +43,7 @@ func TestFollows(t *testing.T) {
 		converge(t, g, r, "n1")
 	}
 	// A group larger than a message, and what concerns another node only.
-	large := make([]int, 400_000)
+	large := make([]int, 300_000)
 	for n := range large {
 		large[n] = n
 	}
@@ -90,6 +92,7 @@ func TestResume(t *testing.T) {
 	if sent := one.sent(); sent > 500 {
 		t.Errorf("%f bytes for a small difference; everything is %f", sent, whole)
 	}
+	t.Logf("everything %.0f bytes, nothing changed %.0f, a difference %.0f", whole, two.sent(), one.sent())
 	if n := len(g.updates[len(g.updates)-1].Policies); n != 1 {
 		t.Errorf("%d policies resent", n)
 	}
@@ -176,7 +179,7 @@ func TestStuckSubscriber(t *testing.T) {
 	a := authority(t)
 	r := startReplica(t, a)
 	r.publish(map[string]*policy.Update{"n1": basic(), "n2": basic()})
-	subscribeRaw(t, a, r, "Bearer token of n2", "n2")
+	stuck := subscribeRaw(t, a, r, "Bearer token of n2", "n2")
 	g := startAgent(t, "n1", t.TempDir(), a.Bundle(), r.address)
 	converge(t, g, r, "n1")
 	eventually(t, "subscription", func() bool { n, _ := r.hub.counts(); return n == 2 })
@@ -204,9 +207,29 @@ func TestStuckSubscriber(t *testing.T) {
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
 		t.Errorf("%d bytes more in use after %d changes", grown, changes)
 	}
-	// It reads after all, and is where the others are.
 	if revision, known := r.hub.Enforced("n2"); known {
 		t.Errorf("the stuck agent enforces revision %d", revision)
+	}
+	// It reads after all, and gets where the other is.
+	state := policy.NewState()
+	want := haveOf("", r.source.View("n2"), nil)
+	for updates := 0; !reflect.DeepEqual(want, haveOf("", state, nil)); {
+		chunk, err := stuck.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var part wire.Assembler
+		if err := part.Add(chunk.GetPart()); err != nil {
+			t.Fatal(err)
+		}
+		u, _ := part.Update()
+		if err := check(state, u); err != nil {
+			t.Fatal(err)
+		}
+		state.Apply(u)
+		if updates++; updates > changes/10 {
+			t.Fatalf("%d updates", updates)
+		}
 	}
 }
 
@@ -252,12 +275,17 @@ func TestRefused(t *testing.T) {
 
 // TestRotation changes the CA under a connected agent.
 func TestRotation(t *testing.T) {
-	old, foreign := authority(t), authority(t)
-	next, err := old.Advance(time.Now().Add(ca.NextAfter))
+	foreign := authority(t)
+	made := time.Now().Add(-ca.NextAfter - ca.SignsAfter)
+	old, err := ca.New(made)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signs, err := next.Advance(time.Now().Add(ca.NextAfter + ca.SignsAfter))
+	next, err := old.Advance(made.Add(ca.NextAfter))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs, err := next.Advance(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,17 +294,28 @@ func TestRotation(t *testing.T) {
 	g := startAgent(t, "n1", t.TempDir(), old.Bundle(), r.address)
 	eventually(t, "connection", g.connectedTo(r))
 	since := g.Status().Since
+	signedBy := func() string {
+		c, err := r.certify.Certificate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(c.Leaf.AuthorityKeyId)
+	}
+	before := signedBy()
 	r.certify.Use(next)
+	r.certify.Use(signs)
+	if signedBy() == before {
+		t.Error("the old CA signs on")
+	}
 	r.publish(map[string]*policy.Update{"n1": {Policies: []*policy.Policy{policyOf(1, 2)}}})
 	converge(t, g, r, "n1")
 	if s := g.Status(); !s.Connected || s.Since != since {
 		t.Errorf("the agent lost its connection: %+v", s)
 	}
-	// The agent gets the bundle late, at a reconnect.
+	// The agent got the bundle when the new CA was published, and connects again.
 	g.mu.Lock()
 	g.bundle = next.Bundle()
 	g.mu.Unlock()
-	_ = signs // its certificates start in the future
 	r.stop()
 	r.listen(t, r.address.String())
 	eventually(t, "connection with the new bundle", func() bool { return g.connectedTo(r)() && g.Status().Since != since })
