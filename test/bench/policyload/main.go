@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/policy"
@@ -113,29 +114,25 @@ func load(o *objects) (*compute.Index, *compute.Changes) {
 func churn(index *compute.Index, o *objects, seconds int) []float64 {
 	const rate = 1000
 	var latencies []float64
+	var made *corev1.Pod
 	next := time.Now()
-	pods := make([]int, 0, rate) // places in o.pods of those that were made
 	for n := range seconds * rate {
 		var event func()
 		switch at := o.random.IntN(len(o.pods)); n % 3 {
 		case 0:
 			like := o.pods[at]
-			pod := o.newPod(like.Namespace, fmt.Sprintf("churn-%d", n), like.Labels)
-			o.pods, pods = append(o.pods, pod), append(pods, len(o.pods))
-			event = func() {
-				in := kube.PolicyPod(pod)
-				index.UpsertPod(&in)
-			}
+			made = o.newPod(like.Namespace, fmt.Sprintf("churn-%d", n), like.Labels)
+			event = upsert(index, made)
 		case 1:
-			pod := o.pods[pods[len(pods)-1]].DeepCopy()
-			pod.Labels = map[string]string{"app-2": "scale-2", "churn": fmt.Sprint(n % 7)}
-			event = func() {
-				in := kube.PolicyPod(pod)
-				index.UpsertPod(&in)
-			}
+			made = made.DeepCopy()
+			made.Labels = map[string]string{"app-2": "scale-2", "churn": fmt.Sprint(n % 7)}
+			o.pods = append(o.pods, made)
+			event = upsert(index, made)
 		case 2:
-			pod := o.pods[at]
-			event = func() { index.DeletePod(policy.PodKey{Namespace: pod.Namespace, Name: pod.Name}) }
+			key := policy.PodKey{Namespace: o.pods[at].Namespace, Name: o.pods[at].Name}
+			o.pods[at] = o.pods[len(o.pods)-1]
+			o.pods = o.pods[:len(o.pods)-1]
+			event = func() { index.DeletePod(key) }
 		}
 		start := next
 		if wait := time.Until(next); wait > 0 {
@@ -148,6 +145,13 @@ func churn(index *compute.Index, o *objects, seconds int) []float64 {
 		next = next.Add(time.Second / rate)
 	}
 	return latencies
+}
+
+func upsert(index *compute.Index, pod *corev1.Pod) func() {
+	return func() {
+		in := kube.PolicyPod(pod)
+		index.UpsertPod(&in)
+	}
 }
 
 // memory collects garbage and returns what there is.
