@@ -33,7 +33,9 @@ type Requirement struct {
 
 // Selector selects sets of labels. The zero Selector selects all. Selectors
 // are immutable.
-type Selector struct {
+type Selector struct{ *selector }
+
+type selector struct {
 	requirements []Requirement
 	text         string
 }
@@ -50,10 +52,11 @@ func NewSelector(requirements []Requirement) Selector {
 		slices.SortFunc(requirements, compareRequirements)
 		requirements = slices.CompactFunc(requirements, func(a, b Requirement) bool { return compareRequirements(a, b) == 0 })
 	}
-	s := Selector{requirements: requirements}
+	if len(requirements) == 0 {
+		return Selector{}
+	}
 	var buf [128]byte
-	s.text = string(s.appendText(buf[:0]))
-	return s
+	return Selector{&selector{requirements: requirements, text: string(appendText(buf[:0], requirements))}}
 }
 
 // Nothing selects nothing.
@@ -64,16 +67,29 @@ func compareRequirements(a, b Requirement) int {
 }
 
 // Requirements must not be changed.
-func (s Selector) Requirements() []Requirement { return s.requirements }
+func (s Selector) Requirements() []Requirement {
+	if s.selector == nil {
+		return nil
+	}
+	return s.requirements
+}
 
 // String is the same for equal selectors only. That of all is empty.
-func (s Selector) String() string { return s.text }
+func (s Selector) String() string {
+	if s.selector == nil {
+		return ""
+	}
+	return s.text
+}
 
 // All reports whether the selector selects everything.
-func (s Selector) All() bool { return len(s.requirements) == 0 }
+func (s Selector) All() bool { return s.selector == nil }
 
 // Matches reports whether the labels are selected.
 func (s Selector) Matches(labels map[string]string) bool {
+	if s.selector == nil {
+		return true
+	}
 	for i := range s.requirements {
 		r := &s.requirements[i]
 		value, exists := labels[r.Key]
@@ -99,8 +115,8 @@ func (s Selector) Matches(labels map[string]string) bool {
 	return true
 }
 
-func (s Selector) appendText(b []byte) []byte {
-	for i, r := range s.requirements {
+func appendText(b []byte, requirements []Requirement) []byte {
+	for i, r := range requirements {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -159,7 +175,7 @@ func (o Operator) String() string {
 }
 
 // MarshalJSON writes the requirements.
-func (s Selector) MarshalJSON() ([]byte, error) { return json.Marshal(s.requirements) }
+func (s Selector) MarshalJSON() ([]byte, error) { return json.Marshal(s.Requirements()) }
 
 // UnmarshalJSON reads requirements.
 func (s *Selector) UnmarshalJSON(text []byte) error {

@@ -22,7 +22,7 @@ func ClusterNetworkPolicy(object *policyv1alpha2.ClusterNetworkPolicy) (*policy.
 	key := policy.Key{Kind: policy.ClusterNetworkPolicy, Name: object.Name}
 	r := policyParser{key: key}
 	in := &policy.PolicyIntent{Key: key, UID: string(object.UID)}
-	spec := path{name: "spec", index: -1}
+	spec := path{parser: &r}.field("spec")
 	sound := true
 	switch object.Spec.Tier {
 	case policyv1alpha2.AdminTier:
@@ -48,7 +48,7 @@ func ClusterNetworkPolicy(object *policyv1alpha2.ClusterNetworkPolicy) (*policy.
 		rule := &object.Spec.Ingress[i]
 		at := spec.item("ingress", i)
 		c := clusterRule{RuleIntent: policy.RuleIntent{Direction: policy.Ingress, Index: i, Name: rule.Name}, sound: sound}
-		r.clusterRule(&at, &c, rule.Action, rule.Protocols)
+		r.clusterRule(at, &c, rule.Action, rule.Protocols)
 		r.limit(at.field("from"), &c, len(rule.From), 1)
 		for j := range rule.From {
 			item := at.item("from", j)
@@ -62,13 +62,13 @@ func ClusterNetworkPolicy(object *policyv1alpha2.ClusterNetworkPolicy) (*policy.
 		rule := &object.Spec.Egress[i]
 		at := spec.item("egress", i)
 		c := clusterRule{RuleIntent: policy.RuleIntent{Direction: policy.Egress, Index: i, Name: rule.Name}, sound: sound}
-		r.clusterRule(&at, &c, rule.Action, rule.Protocols)
+		r.clusterRule(at, &c, rule.Action, rule.Protocols)
 		r.limit(at.field("to"), &c, len(rule.To), 1)
 		for j := range rule.To {
 			item := at.item("to", j)
-			r.egressPeer(&item, &c, &rule.To[j])
+			r.egressPeer(item, &c, &rule.To[j])
 		}
-		r.namesOfNowhere(&at, &c)
+		r.namesOfNowhere(at, &c)
 		in.Rules = c.appendTo(in.Rules)
 	}
 	return in, r.problems
@@ -94,7 +94,7 @@ func (c *clusterRule) appendTo(rules []policy.RuleIntent) []policy.RuleIntent {
 }
 
 // clusterRule parses what rules of both directions have.
-func (r *policyParser) clusterRule(at *path, c *clusterRule, action policyv1alpha2.ClusterNetworkPolicyRuleAction, protocols []policyv1alpha2.ClusterNetworkPolicyProtocol) {
+func (r *policyParser) clusterRule(at path, c *clusterRule, action policyv1alpha2.ClusterNetworkPolicyRuleAction, protocols []policyv1alpha2.ClusterNetworkPolicyProtocol) {
 	switch action {
 	case policyv1alpha2.ClusterNetworkPolicyRuleActionAccept:
 		c.Action = policy.Accept
@@ -107,7 +107,7 @@ func (r *policyParser) clusterRule(at *path, c *clusterRule, action policyv1alph
 		r.report(at.field("action"), action, "Accept, Deny or Pass")
 	}
 	if c.Index >= maxClusterRules {
-		r.report(*at, c.Index, "25 rules in a direction at most")
+		r.report(at, c.Index, "25 rules in a direction at most")
 		c.sound = false
 	}
 	c.AnyPort = len(protocols) == 0
@@ -149,7 +149,7 @@ func (r *policyParser) pods(at path, namespaces *metav1.LabelSelector, pods *pol
 	return set, false
 }
 
-func (r *policyParser) egressPeer(at *path, c *clusterRule, peer *policyv1alpha2.ClusterNetworkPolicyEgressPeer) {
+func (r *policyParser) egressPeer(at path, c *clusterRule, peer *policyv1alpha2.ClusterNetworkPolicyEgressPeer) {
 	fields := 0
 	for _, set := range []bool{peer.Namespaces != nil, peer.Pods != nil, peer.Nodes != nil, len(peer.Networks) > 0, len(peer.DomainNames) > 0} {
 		if set {
@@ -158,7 +158,7 @@ func (r *policyParser) egressPeer(at *path, c *clusterRule, peer *policyv1alpha2
 	}
 	switch {
 	case fields != 1:
-		r.report(*at, fields, "exactly one of the fields that this version knows: namespaces, pods, nodes or networks")
+		r.report(at, fields, "exactly one of the fields that this version knows: namespaces, pods, nodes or networks")
 		c.sound = false
 	case len(peer.DomainNames) > 0:
 		r.report(at.field("domainNames"), peer.DomainNames[0], "not supported; the peers that are: namespaces, pods, nodes and networks")
@@ -175,14 +175,14 @@ func (r *policyParser) egressPeer(at *path, c *clusterRule, peer *policyv1alpha2
 			c.sound = c.sound && ok
 		}
 	default:
-		set, ok := r.pods(*at, peer.Namespaces, peer.Pods)
+		set, ok := r.pods(at, peer.Namespaces, peer.Pods)
 		c.Pods = append(c.Pods, set)
 		c.sound = c.sound && ok
 	}
 }
 
 // namesOfNowhere refuses names of ports beside peers that have none.
-func (r *policyParser) namesOfNowhere(at *path, c *clusterRule) {
+func (r *policyParser) namesOfNowhere(at path, c *clusterRule) {
 	if len(c.Nodes)+len(c.Blocks) == 0 {
 		return
 	}

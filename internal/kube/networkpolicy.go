@@ -20,11 +20,11 @@ func NetworkPolicy(object *networkingv1.NetworkPolicy) (*policy.PolicyIntent, []
 	r := policyParser{key: key}
 	in := &policy.PolicyIntent{Key: key, UID: string(object.UID), Tier: policy.TierNamespace}
 	in.Subject.Namespace = object.Namespace
-	spec := path{name: "spec", index: -1}
+	spec := path{parser: &r}.field("spec")
 	pods, selected := r.selector(spec.field("podSelector"), &object.Spec.PodSelector)
 	in.Subject.Pods = pods
 
-	has := r.directions(&spec, object, in)
+	has := r.directions(spec, object, in)
 	if !selected {
 		return in, r.problems
 	}
@@ -43,7 +43,7 @@ func NetworkPolicy(object *networkingv1.NetworkPolicy) (*policy.PolicyIntent, []
 			rule := &object.Spec.Ingress[i]
 			at := spec.item("ingress", i)
 			in.Rules = append(in.Rules, policy.RuleIntent{Direction: policy.Ingress, Index: i})
-			r.rule(&at, &in.Rules[len(in.Rules)-1], "from", rule.From, rule.Ports)
+			r.rule(at, &in.Rules[len(in.Rules)-1], "from", rule.From, rule.Ports)
 		}
 	}
 	if has[policy.Egress] {
@@ -51,7 +51,7 @@ func NetworkPolicy(object *networkingv1.NetworkPolicy) (*policy.PolicyIntent, []
 			rule := &object.Spec.Egress[i]
 			at := spec.item("egress", i)
 			in.Rules = append(in.Rules, policy.RuleIntent{Direction: policy.Egress, Index: i})
-			r.rule(&at, &in.Rules[len(in.Rules)-1], "to", rule.To, rule.Ports)
+			r.rule(at, &in.Rules[len(in.Rules)-1], "to", rule.To, rule.Ports)
 		}
 	}
 	return in, r.problems
@@ -59,7 +59,7 @@ func NetworkPolicy(object *networkingv1.NetworkPolicy) (*policy.PolicyIntent, []
 
 // directions sets in which directions the policy isolates, and returns in
 // which its rules count. A type that is not known may be either direction.
-func (r *policyParser) directions(spec *path, object *networkingv1.NetworkPolicy, in *policy.PolicyIntent) [policy.Directions]bool {
+func (r *policyParser) directions(spec path, object *networkingv1.NetworkPolicy, in *policy.PolicyIntent) [policy.Directions]bool {
 	if len(object.Spec.PolicyTypes) == 0 {
 		in.Isolates[policy.Ingress] = true
 		in.Isolates[policy.Egress] = len(object.Spec.Egress) > 0
@@ -84,7 +84,7 @@ func (r *policyParser) directions(spec *path, object *networkingv1.NetworkPolicy
 	return has
 }
 
-func (r *policyParser) rule(at *path, in *policy.RuleIntent, name string, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
+func (r *policyParser) rule(at path, in *policy.RuleIntent, name string, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
 	in.AnyPeer, in.AnyPort = len(peers) == 0, len(ports) == 0
 	for i := range peers {
 		r.peer(at.item(name, i), in, &peers[i])

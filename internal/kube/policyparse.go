@@ -32,28 +32,42 @@ func (p PolicyProblem) String() string {
 type policyParser struct {
 	key      policy.Key
 	problems []PolicyProblem
+	steps    [10]step // of the path that is being looked at
 }
 
-// path names a field. It is put together only when there is something to say.
+// step is a field, or an item of one.
+type step struct {
+	name  string
+	index int // -1 for none
+}
+
+// path names a field: the first steps of the parser. It is put together only
+// when there is something to say. A path is good until its parent makes another.
 type path struct {
-	parent *path
-	name   string
-	index  int // of a list; -1 for none
+	parser *policyParser
+	depth  int
 }
 
-func (p *path) String() string {
-	text := p.name
-	if p.index >= 0 {
-		text = fmt.Sprintf("%s[%d]", p.name, p.index)
+func (p path) String() string {
+	var text strings.Builder
+	for i, s := range p.parser.steps[:p.depth] {
+		if i > 0 {
+			text.WriteByte('.')
+		}
+		text.WriteString(s.name)
+		if s.index >= 0 {
+			fmt.Fprintf(&text, "[%d]", s.index)
+		}
 	}
-	if p.parent == nil {
-		return text
-	}
-	return p.parent.String() + "." + text
+	return text.String()
 }
 
-func (p *path) field(name string) path       { return path{parent: p, name: name, index: -1} }
-func (p *path) item(name string, i int) path { return path{parent: p, name: name, index: i} }
+func (p path) field(name string) path { return p.item(name, -1) }
+
+func (p path) item(name string, i int) path {
+	p.parser.steps[p.depth] = step{name, i}
+	return path{p.parser, p.depth + 1}
+}
 
 func (r *policyParser) report(at path, value any, allowed string) {
 	r.problems = append(r.problems, PolicyProblem{Policy: r.key, Field: at.String(), Value: fmt.Sprint(value), Allowed: allowed})

@@ -14,41 +14,50 @@ import (
 type Changes struct {
 	index      *Index
 	policies   []policyChange
+	subjects   []*subject // of which the nodes changed
 	groups     []groupChange
-	identities []identityChange
-	pods       []podChange
+	identities []*identity
+	pods       []*pod
 }
 
+// policyChange is a policy that changed, or, if same, of which the nodes did.
 type policyChange struct {
-	key         policy.Key
+	record      *policyRecord
 	policy      *policy.Policy // nil when it went
-	changed     bool
-	before, now reach
-	same        bool // before and now are of one span
+	before, now *subject       // nil for none
+	same        bool
 }
 
+// groupChange is a group that changed, or of which the nodes did.
 type groupChange struct {
-	group          *group
-	reach          reach
-	added, removed []netip.Addr
-	whole          []netip.Addr // set if a node needs the group that did not before
+	group *group
+	delta *delta       // nil when the addresses are the same
+	whole []netip.Addr // set if a node needs the group that did not before
 }
 
-type identityChange struct {
-	id       policy.ID
-	identity *policy.Identity // nil when it has no Pods
-	changed  bool
-	reach    reach
-}
-
-type podChange struct {
-	pod         policy.Pod
-	before, now nodeID
-}
+// delta is how a set of addresses changed.
+type delta struct{ added, removed []netip.Addr }
 
 // Empty reports whether no object changed.
 func (c *Changes) Empty() bool {
 	return len(c.policies) == 0 && len(c.groups) == 0 && len(c.identities) == 0 && len(c.pods) == 0
+}
+
+// forget ends the time that the Changes are of.
+func (c *Changes) forget() {
+	if c == nil {
+		return
+	}
+	for _, s := range c.subjects {
+		s.nodes.steady()
+	}
+	for i := range c.groups {
+		c.groups[i].group.nodes.steady()
+	}
+	for _, i := range c.identities {
+		i.nodes.steady()
+		i.changed = false
+	}
 }
 
 // Update returns how the State of a node changes; nil if it does not.
@@ -60,19 +69,17 @@ func (c *Changes) Update(name string) *policy.Update {
 	u := &policy.Update{}
 	for i := range c.policies {
 		p := &c.policies[i]
-		p.put(u, p.before.before(n), p.now.now(n))
+		p.put(u, p.before != nil && p.before.nodes.before(n), p.now != nil && p.now.nodes.now(n))
 	}
 	for i := range c.groups {
 		g := &c.groups[i]
-		g.put(u, g.reach.before(n), g.reach.now(n))
+		g.put(u, g.group.nodes.before(n), g.group.nodes.now(n))
 	}
-	for i := range c.identities {
-		d := &c.identities[i]
-		d.put(u, d.reach.before(n), d.reach.now(n))
+	for _, i := range c.identities {
+		i.put(u, i.nodes.before(n), i.nodes.now(n))
 	}
-	for i := range c.pods {
-		p := &c.pods[i]
-		p.put(u, p.before == n, p.now == n)
+	for _, p := range c.pods {
+		p.put(u, p.before == n, p.sent == n)
 	}
 	if u.Empty() {
 		return nil
@@ -101,19 +108,17 @@ func (c *Changes) Updates(wanted func(node string) bool) map[string]*policy.Upda
 	}
 	for i := range c.groups {
 		g := &c.groups[i]
-		g.reach.each(func(n nodeID, before, now bool) { g.put(of(n), before, now) })
+		g.group.nodes.eachEver(func(n nodeID, before, now bool) { g.put(of(n), before, now) })
 	}
-	for i := range c.identities {
-		d := &c.identities[i]
-		d.reach.each(func(n nodeID, before, now bool) { d.put(of(n), before, now) })
+	for _, i := range c.identities {
+		i.nodes.eachEver(func(n nodeID, before, now bool) { i.put(of(n), before, now) })
 	}
-	for i := range c.pods {
-		p := &c.pods[i]
-		if p.before != 0 && p.before != p.now {
+	for _, p := range c.pods {
+		if p.before != 0 && p.before != p.sent {
 			p.put(of(p.before), true, false)
 		}
-		if p.now != 0 {
-			p.put(of(p.now), p.before == p.now, true)
+		if p.sent != 0 {
+			p.put(of(p.sent), p.before == p.sent, true)
 		}
 	}
 	named := make(map[string]*policy.Update, len(updates))
@@ -127,30 +132,34 @@ func (c *Changes) Updates(wanted func(node string) bool) map[string]*policy.Upda
 
 // each calls f with every node that needs the policy now or did before.
 func (p *policyChange) each(f func(n nodeID, before, now bool)) {
-	if p.same {
-		p.now.each(f)
+	if p.before == p.now {
+		p.now.nodes.eachEver(f)
 		return
 	}
-	p.before.each(func(n nodeID, before, _ bool) {
-		if before {
-			f(n, true, p.now.now(n))
-		}
-	})
-	p.now.span.each(func(n nodeID) {
-		if !p.before.before(n) {
-			f(n, false, true)
-		}
-	})
+	if p.before != nil {
+		p.before.nodes.eachEver(func(n nodeID, before, _ bool) {
+			if before {
+				f(n, true, p.now != nil && p.now.nodes.now(n))
+			}
+		})
+	}
+	if p.now != nil {
+		p.now.nodes.each(func(n nodeID) {
+			if p.before == nil || !p.before.nodes.before(n) {
+				f(n, false, true)
+			}
+		})
+	}
 }
 
 func (p *policyChange) put(u *policy.Update, before, now bool) {
 	switch {
 	case u == nil:
-	case p.policy == nil || !now:
+	case !now:
 		if before {
-			u.GonePolicies = append(u.GonePolicies, p.key)
+			u.GonePolicies = append(u.GonePolicies, p.record.key)
 		}
-	case p.changed || !before:
+	case !p.same || !before:
 		u.Policies = append(u.Policies, p.policy)
 	}
 }
@@ -162,27 +171,27 @@ func (g *groupChange) put(u *policy.Update, before, now bool) {
 		u.GoneGroups = append(u.GoneGroups, g.group.id)
 	case !before:
 		u.Groups = append(u.Groups, policy.GroupUpdate{ID: g.group.id, Whole: true, Added: g.whole})
-	case len(g.added)+len(g.removed) > 0:
-		u.Groups = append(u.Groups, policy.GroupUpdate{ID: g.group.id, Added: g.added, Removed: g.removed})
+	case g.delta != nil:
+		u.Groups = append(u.Groups, policy.GroupUpdate{ID: g.group.id, Added: g.delta.added, Removed: g.delta.removed})
 	}
 }
 
-func (d *identityChange) put(u *policy.Update, before, now bool) {
+func (i *identity) put(u *policy.Update, before, now bool) {
 	switch {
 	case u == nil || !before && !now:
 	case !now:
-		u.GoneIdentities = append(u.GoneIdentities, d.id)
-	case d.changed || !before:
-		u.Identities = append(u.Identities, d.identity)
+		u.GoneIdentities = append(u.GoneIdentities, i.id)
+	case i.changed || !before:
+		u.Identities = append(u.Identities, i.out)
 	}
 }
 
-func (p *podChange) put(u *policy.Update, before, now bool) {
+func (p *pod) put(u *policy.Update, before, now bool) {
 	switch {
 	case u == nil || !before && !now:
 	case !now:
-		u.GonePods = append(u.GonePods, p.pod.Key)
+		u.GonePods = append(u.GonePods, p.key)
 	default:
-		u.Pods = append(u.Pods, p.pod)
+		u.Pods = append(u.Pods, policy.Pod{Key: p.key, UID: p.uid, Identity: p.identity.id})
 	}
 }

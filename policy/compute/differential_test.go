@@ -104,7 +104,7 @@ func TestFound(t *testing.T) {
 
 // run runs one case.
 func run(steps []random.Step, seed uint64) error {
-	index, cluster := compute.New(), naive.NewCluster()
+	index, cluster := compute.New(compute.Params{}), naive.NewCluster()
 	states := map[string]*policy.State{}
 	for _, node := range random.Nodes {
 		states[node] = policy.NewState()
@@ -284,6 +284,7 @@ func check(index *compute.Index, cluster *naive.Cluster, node string, state *pol
 		return fmt.Errorf("needs policies %v, has %v", want, got)
 	}
 	identities, groups := map[policy.ID]bool{}, map[policy.ID]bool{}
+	digests := index.Digests(node)
 	for _, p := range state.Pods {
 		identities[p.Identity] = true
 	}
@@ -305,7 +306,7 @@ func check(index *compute.Index, cluster *naive.Cluster, node string, state *pol
 			return fmt.Errorf("group %s is needed by nobody", id)
 		}
 		delete(groups, id)
-		if digest, known := index.Digest(id); !known || digest != set.Digest() {
+		if digest, known := digests[id]; !known || digest != set.Digest() {
 			return fmt.Errorf("group %s has digest %s, known as %s", id, set.Digest(), digest)
 		}
 	}
@@ -344,7 +345,7 @@ func probe(packets *random.Generator, cluster *naive.Cluster, states map[string]
 // anew holds the Index against one that is told the same objects at once, in
 // another order.
 func anew(index *compute.Index, cluster *naive.Cluster) error {
-	fresh := compute.New()
+	fresh := compute.New(compute.Params{})
 	for _, change := range random.Contents(cluster) {
 		change.Tell(fresh)
 	}

@@ -14,7 +14,7 @@ import (
 // Flush. The Changes are valid until the Index takes in something else.
 func (x *Index) Flush() *Changes {
 	x.sweepNodes()
-	c := &Changes{index: x}
+	x.last.forget()
 	for _, i := range x.dirty.identities {
 		if i.pods == nil {
 			x.drop(i)
@@ -27,39 +27,25 @@ func (x *Index) Flush() *Changes {
 	x.sweepSelections()
 	x.sweepSpaces()
 
+	c := &Changes{index: x}
 	x.flushPolicies(c)
 	x.flushGroups(c)
 	x.flushIdentities(c)
 	x.flushPods(c)
-	x.dirty = dirt{}
+	x.dirty, x.last = dirt{}, c
 	return c
 }
 
 func (x *Index) flushPolicies(c *Changes) {
-	reaches := make(map[*subject]reach, len(x.dirty.subjects))
 	for _, s := range x.dirty.subjects {
 		s.dirty = false
-		reaches[s] = s.nodes.settle()
+		s.nodes.settle()
 	}
-	get := func(s *subject) reach {
-		if s == nil {
-			return reach{span: &span{}, fresh: true}
-		}
-		if r, ok := reaches[s]; ok {
-			return r
-		}
-		return s.nodes.steady()
-	}
-	c.policies = make([]policyChange, 0, len(x.dirty.policies))
+	c.policies, c.subjects = make([]policyChange, 0, len(x.dirty.policies)), x.dirty.subjects
 	for _, p := range x.dirty.policies {
-		var now *subject
-		if !p.gone {
-			now = p.bound.subject.subject
-		}
-		if p.out != p.sent || now != p.was {
-			c.policies = append(c.policies, policyChange{
-				key: p.key, policy: p.out, changed: p.out != p.sent, before: get(p.was), now: get(now), same: p.was == now,
-			})
+		if p.out != p.sent {
+			c.policies = append(c.policies, policyChange{record: p, policy: p.out, before: p.was, now: p.subject()})
+			p.changed = true
 		}
 		if p.gone {
 			delete(x.policies, p.key)
@@ -67,17 +53,13 @@ func (x *Index) flushPolicies(c *Changes) {
 	}
 	for _, s := range x.dirty.subjects {
 		for _, p := range s.policies {
-			if !p.dirty || p.out == p.sent && p.was == s {
-				r := reaches[s]
-				c.policies = append(c.policies, policyChange{key: p.key, policy: p.out, before: r, now: r, same: true})
+			if !p.changed {
+				c.policies = append(c.policies, policyChange{record: p, policy: p.out, before: s, now: s, same: true})
 			}
 		}
 	}
 	for _, p := range x.dirty.policies {
-		p.dirty, p.sent, p.was = false, p.out, nil
-		if !p.gone {
-			p.was = p.bound.subject.subject
-		}
+		p.dirty, p.changed, p.sent, p.was = false, false, p.out, p.subject()
 	}
 }
 
@@ -85,10 +67,13 @@ func (x *Index) flushGroups(c *Changes) {
 	c.groups = make([]groupChange, 0, len(x.dirty.groups))
 	for _, g := range x.dirty.groups {
 		g.dirty = false
-		change := groupChange{group: g, reach: g.nodes.settle()}
-		change.added, change.removed = net(g.ops)
-		g.ops = nil
-		if change.reach.grows() {
+		g.nodes.settle()
+		change := groupChange{group: g}
+		if len(g.ops) > 0 {
+			change.delta = net(g.ops)
+			g.ops = nil
+		}
+		if g.nodes.grows() {
 			change.whole = x.addresses(g)
 		}
 		c.groups = append(c.groups, change)
@@ -102,16 +87,12 @@ func (x *Index) addresses(g *group) []netip.Addr {
 	return list
 }
 
-// net returns what a sequence of changes of a set comes to.
-func net(ops []op) (added, removed []netip.Addr) {
-	if len(ops) == 0 {
-		return nil, nil
-	}
+// net returns what a sequence of changes of a set comes to, nil for nothing.
+func net(ops []op) *delta {
+	d := &delta{}
 	if len(ops) == 1 {
-		if ops[0].gone {
-			return nil, []netip.Addr{ops[0].address}
-		}
-		return []netip.Addr{ops[0].address}, nil
+		d.add(ops[0])
+		return d
 	}
 	last := make(map[netip.Addr]int, len(ops)) // +1 came, -1 went, 0 both
 	for _, o := range ops {
@@ -122,26 +103,34 @@ func net(ops []op) (added, removed []netip.Addr) {
 		}
 	}
 	for a, by := range last {
-		switch {
-		case by > 0:
-			added = append(added, a)
-		case by < 0:
-			removed = append(removed, a)
+		if by != 0 {
+			d.add(op{address: a, gone: by < 0})
 		}
 	}
-	return added, removed
+	if len(d.added)+len(d.removed) == 0 {
+		return nil
+	}
+	return d
+}
+
+func (d *delta) add(o op) {
+	if o.gone {
+		d.removed = append(d.removed, o.address)
+	} else {
+		d.added = append(d.added, o.address)
+	}
 }
 
 func (x *Index) flushIdentities(c *Changes) {
-	c.identities = make([]identityChange, 0, len(x.dirty.identities))
-	for _, i := range x.dirty.identities {
+	c.identities = x.dirty.identities
+	for _, i := range c.identities {
 		i.dirty = false
-		change := identityChange{id: i.id, reach: i.nodes.settle()}
-		if i.pods != nil {
-			change.changed = i.render()
-			change.identity = i.out
+		i.nodes.settle()
+		if i.pods == nil {
+			i.out = nil
+		} else {
+			i.changed = i.render()
 		}
-		c.identities = append(c.identities, change)
 	}
 }
 
@@ -169,18 +158,12 @@ func (i *identity) render() bool {
 }
 
 func (x *Index) flushPods(c *Changes) {
-	c.pods = make([]podChange, 0, len(x.dirty.pods))
-	for _, p := range x.dirty.pods {
+	c.pods = x.dirty.pods
+	for _, p := range c.pods {
 		p.dirty = false
-		change := podChange{pod: policy.Pod{Key: p.key, UID: p.uid}, before: p.sent, now: p.node}
 		if p.identity == nil {
 			delete(x.pods, p.key)
-		} else {
-			change.pod.Identity = p.identity.id
 		}
-		p.sent = p.node
-		if change.before != 0 || change.now != 0 {
-			c.pods = append(c.pods, change)
-		}
+		p.before, p.sent = p.sent, p.node
 	}
 }

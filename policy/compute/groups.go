@@ -15,7 +15,10 @@ func (x *Index) asSubject(s *selection) *subject {
 	if s.subject != nil {
 		return s.subject
 	}
-	s.subject = &subject{id: s.id}
+	s.subject = &subject{}
+	if len(s.members) == 1 {
+		s.subject.nodes.begin(&s.members[0].identity.nodes)
+	}
 	for _, m := range s.members {
 		m.identity.stale = true
 		x.touchIdentity(m.identity)
@@ -72,6 +75,7 @@ func (x *Index) link(s *subject, g *group) {
 			s.linkAt[l.group] = at
 		}
 	}
+	g.nodes.begin(&s.nodes)
 	s.nodes.each(func(n nodeID) { x.incGroup(g, n) })
 }
 
@@ -107,7 +111,6 @@ func (x *Index) asGroup(s *selection) *group {
 		return s.group
 	}
 	s.group = &group{id: s.id, selection: s}
-	x.groups[s.id] = s.group
 	x.eachAddress(s.group, func(a netip.Addr) { x.addAddress(s.group, a) })
 	return s.group
 }
@@ -115,7 +118,7 @@ func (x *Index) asGroup(s *selection) *group {
 // eachAddress calls f once with each address of a group.
 func (x *Index) eachAddress(g *group, f func(netip.Addr)) {
 	if g.selection == nil {
-		for a := range g.counts {
+		for a := range g.hosts.counts {
 			f(a)
 		}
 		return

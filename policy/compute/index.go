@@ -24,7 +24,6 @@ type Index struct {
 	freeNodes  []nodeID
 	idleNodes  []nodeID          // see sweepNodes
 	nodeGroups map[string]*group // by selector
-	groups     map[policy.ID]*group
 
 	// owners has one Pod for each address, shared all of those that several
 	// Pods have.
@@ -32,6 +31,7 @@ type Index struct {
 	shared map[netip.Addr][]*pod
 
 	dirty   dirt
+	last    *Changes
 	scratch []byte // to build an identity's text in
 }
 
@@ -47,19 +47,26 @@ type dirt struct {
 	idleSpaces []*namespace
 }
 
+// Params are what an Index makes room for: about how many objects there will
+// be. More or less is fine.
+type Params struct{ Pods, Namespaces, Policies int }
+
 // New returns an Index that knows nothing.
-func New() *Index {
+func New(params Params) *Index {
 	return &Index{
-		pods:       map[policy.PodKey]*pod{},
+		pods:       make(map[policy.PodKey]*pod, params.Pods),
 		identities: map[string]*identity{},
-		spaces:     map[string]*namespace{},
-		policies:   map[policy.Key]*policyRecord{},
+		spaces:     make(map[string]*namespace, params.Namespaces),
+		policies:   make(map[policy.Key]*policyRecord, params.Policies),
 		nodes:      []*node{nil},
 		nodeIDs:    map[string]nodeID{},
 		nodeGroups: map[string]*group{},
-		groups:     map[policy.ID]*group{},
-		owners:     map[netip.Addr]*pod{},
+		owners:     make(map[netip.Addr]*pod, params.Pods),
 		shared:     map[netip.Addr][]*pod{},
+		dirty: dirt{
+			pods:     make([]*pod, 0, params.Pods),
+			policies: make([]*policyRecord, 0, params.Policies),
+		},
 	}
 }
 
@@ -70,8 +77,10 @@ type pod struct {
 	addresses []netip.Addr
 	identity  *identity // nil when the Pod went
 	node      nodeID
-	sent      nodeID // where it was at the last Flush
-	dirty     bool
+	// sent is where it was at the last Flush, before at the one before that; the
+	// latter is for the Changes.
+	sent, before nodeID
+	dirty        bool
 	// Neighbours in the lists of the identity and of the node.
 	next, prev     *pod
 	onNext, onPrev *pod
@@ -89,9 +98,10 @@ type identity struct {
 	nodes  span // counts Pods
 	at     int  // in space.identities
 	dirty  bool
-	// stale says that out does not name the right subjects.
-	stale bool
-	out   *policy.Identity // as of the last Flush
+	// stale says that out does not name the right subjects, changed that out is
+	// another one since the last Flush.
+	stale, changed bool
+	out            *policy.Identity // as of the last Flush; nil once it is dropped
 }
 
 // membership is one end of the tie between an identity and a selection; at is
@@ -128,7 +138,6 @@ func (n *namespace) place() *int                 { return &n.at }
 
 // scope is a set of namespaces: one, or those that a selector selects.
 type scope struct {
-	text       string
 	one        *namespace
 	labels     policy.Selector
 	spaces     map[*namespace]struct{} // where one is nil
@@ -143,20 +152,19 @@ type selection struct {
 	id      policy.ID
 	scope   *scope // nil for those with a port
 	pods    policy.Selector
-	text    string
 	members []member
 	subject *subject // nil unless a policy has it as subject
 	group   *group   // nil unless a policy has it as peer
 	uses    []*portUse
 	use     *portUse // that it belongs to, where scope is nil
-	idle    bool
+	// idle says that it is in dirt.idle.
+	idle bool
 }
 
 func (s *selection) selector() policy.Selector { return s.pods }
 
 // subject is a selection as what policies are about.
 type subject struct {
-	id       policy.ID
 	refs     int
 	nodes    span // counts identities
 	policies []*policyRecord
@@ -177,13 +185,18 @@ type group struct {
 	refs      int
 	nodes     span       // counts subjects
 	selection *selection // nil for nodes
-	selected  policy.Selector
-	counts    map[netip.Addr]int // how many of the nodes have the address
+	hosts     *hosts     // nil for Pods
 	digest    policy.Digest
 	size      int
 	// ops are what changed since the last Flush, if a node had the group then.
 	ops   []op
 	dirty bool
+}
+
+// hosts are the nodes that a selector selects.
+type hosts struct {
+	selector policy.Selector
+	counts   map[netip.Addr]int // how many of them have the address
 }
 
 // op is an address that came to a group or went from it.
@@ -224,18 +237,33 @@ type policyRecord struct {
 	intent *policy.PolicyIntent // nil once what follows from it cannot change
 	gone   bool
 	dirty  bool
-	bound  binding
-	at     int // in bound.subject.policies
-	out    *policy.Policy
+	// changed is set within Flush.
+	changed bool
+	bound   binding
+	at      int // in bound.subject.policies
+	out     *policy.Policy
 	// was and sent are the subject and out at the last Flush.
 	was  *subject
 	sent *policy.Policy
 }
 
+// subject returns the one that the policy has now, nil for none.
+func (p *policyRecord) subject() *subject {
+	if p.bound.subject == nil {
+		return nil
+	}
+	return p.bound.subject.subject
+}
+
 // binding is what a policy holds.
 type binding struct {
-	subject  *selection
-	subjects []*selection // of rules that speak of fewer Pods
-	groups   []*group     // each once
+	subject *selection
+	groups  []*group // each once
+	named   *named   // nil where no port has a name
+}
+
+// named is what a policy holds for the names of its ports.
+type named struct {
+	subjects []*selection // of rules that speak of fewer Pods than the policy
 	uses     []*portUse
 }

@@ -140,20 +140,14 @@ type labelled interface {
 // labelTable finds what has labels that a selector selects.
 type labelTable[T labelled] struct {
 	all   []T
-	byKey map[string]map[string][]T // by value; nil while there are few
+	byKey map[string]map[string][]T // by value; nil until many were looked through
 }
 
 func (t *labelTable[T]) add(e T) {
 	*e.place() = len(t.all)
 	t.all = append(t.all, e)
-	switch {
-	case t.byKey != nil:
+	if t.byKey != nil {
 		t.file(e)
-	case len(t.all) > fewEntries:
-		t.byKey = map[string]map[string][]T{}
-		for _, e := range t.all {
-			t.file(e)
-		}
 	}
 }
 
@@ -195,9 +189,15 @@ func (t *labelTable[T]) match(s policy.Selector, f func(T)) {
 		}
 	}
 	r := anchor(s)
-	if r == nil || t.byKey == nil {
+	if r == nil || t.byKey == nil && len(t.all) <= fewEntries {
 		try(t.all)
 		return
+	}
+	if t.byKey == nil {
+		t.byKey = map[string]map[string][]T{}
+		for _, e := range t.all {
+			t.file(e)
+		}
 	}
 	values := t.byKey[r.Key]
 	if r.Operator == policy.Exists {

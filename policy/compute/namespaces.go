@@ -57,7 +57,7 @@ func (x *Index) space(name string) *namespace {
 
 func (x *Index) addSpace(name string, labels map[string]string) *namespace {
 	n := &namespace{name: name, labels: labels}
-	n.own = scope{text: "namespace " + strconv.Quote(name), one: n}
+	n.own.one = n
 	x.spaces[name] = n
 	x.spaceTable.add(n)
 	x.scopes.match(labels, func(s *scope) {
@@ -140,13 +140,21 @@ func (x *Index) scope(set *policy.PodSet) *scope {
 	if s, ok := x.scopes.find(set.Namespaces.String()); ok {
 		return s
 	}
-	s := &scope{text: "namespaces " + set.Namespaces.String(), labels: set.Namespaces, spaces: map[*namespace]struct{}{}}
+	s := &scope{labels: set.Namespaces, spaces: map[*namespace]struct{}{}}
 	x.scopes.add(s)
 	x.spaceTable.match(s.labels, func(n *namespace) {
 		s.spaces[n] = struct{}{}
 		n.scopes = append(n.scopes, s)
 	})
 	return s
+}
+
+// appendText appends what tells the scope from all others.
+func (s *scope) appendText(b []byte) []byte {
+	if s.one != nil {
+		return strconv.AppendQuote(append(b, "namespace "...), s.one.name)
+	}
+	return append(append(b, "namespaces "...), s.labels.String()...)
 }
 
 // letScope forgets a scope without selections.

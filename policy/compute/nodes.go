@@ -98,9 +98,8 @@ func (x *Index) nodeGroup(s policy.Selector) *group {
 	if g := x.nodeGroups[s.String()]; g != nil {
 		return g
 	}
-	g := &group{id: policy.HashID("nodes", []byte(s.String())), selected: s, counts: map[netip.Addr]int{}}
+	g := &group{id: policy.HashID("nodes", []byte(s.String())), hosts: &hosts{selector: s, counts: map[netip.Addr]int{}}}
 	x.nodeGroups[s.String()] = g
-	x.groups[g.id] = g
 	for _, n := range x.nodes {
 		if n != nil && n.intent != nil {
 			x.replaceNode(g, nil, n.intent)
@@ -111,17 +110,17 @@ func (x *Index) nodeGroup(s policy.Selector) *group {
 
 // replaceNode puts a node into a group instead of what it was before.
 func (x *Index) replaceNode(g *group, before, now *policy.NodeIntent) {
-	if now != nil && g.selected.Matches(now.Labels) {
+	if now != nil && g.hosts.selector.Matches(now.Labels) {
 		for _, a := range now.Addresses {
-			if g.counts[a]++; g.counts[a] == 1 {
+			if g.hosts.counts[a]++; g.hosts.counts[a] == 1 {
 				x.addAddress(g, a)
 			}
 		}
 	}
-	if before != nil && g.selected.Matches(before.Labels) {
+	if before != nil && g.hosts.selector.Matches(before.Labels) {
 		for _, a := range before.Addresses {
-			if g.counts[a]--; g.counts[a] == 0 {
-				delete(g.counts, a)
+			if g.hosts.counts[a]--; g.hosts.counts[a] == 0 {
+				delete(g.hosts.counts, a)
 				x.removeAddress(g, a)
 			}
 		}

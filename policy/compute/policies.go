@@ -51,7 +51,7 @@ func (x *Index) settlePolicy(p *policyRecord) {
 	}
 	p.move(before.subject)
 	x.release(p, &before)
-	if len(p.bound.uses) == 0 {
+	if p.bound.named == nil {
 		p.intent = nil
 	}
 }
@@ -155,7 +155,7 @@ func (x *Index) bindRule(p *policyRecord, in *policy.RuleIntent, out []policy.Ru
 func (x *Index) bindIngressNames(p *policyRecord, rule policy.Rule, named []*portNumber, out []policy.Rule) []policy.Rule {
 	for _, n := range named {
 		x.asSubject(n.selection).refs++
-		p.bound.subjects = append(p.bound.subjects, n.selection)
+		p.bound.named.subjects = append(p.bound.named.subjects, n.selection)
 		rule.Subject = n.selection.id
 		rule.Ports = []policy.PortRange{{Protocol: n.protocol, First: n.number, Last: n.number}}
 		out = append(out, rule)
@@ -202,7 +202,10 @@ func (x *Index) bindUse(p *policyRecord, s *selection, port policy.PortIntent) [
 	u := x.use(s, port.Name, port.Protocol)
 	u.refs++
 	u.policies[p] = struct{}{}
-	p.bound.uses = append(p.bound.uses, u)
+	if p.bound.named == nil {
+		p.bound.named = &named{}
+	}
+	p.bound.named.uses = append(p.bound.named.uses, u)
 	var numbers []*portNumber
 	for _, n := range u.numbers {
 		if len(n.selection.members) > 0 {
@@ -252,12 +255,15 @@ func (x *Index) release(p *policyRecord, b *binding) {
 	}
 	s.refs--
 	x.let(b.subject)
-	for _, rs := range b.subjects {
+	if b.named == nil {
+		return
+	}
+	for _, rs := range b.named.subjects {
 		rs.subject.refs--
 		x.let(rs)
 	}
-	for _, u := range b.uses {
-		if u.refs--; !slices.Contains(p.bound.uses, u) {
+	for _, u := range b.named.uses {
+		if u.refs--; p.bound.named == nil || !slices.Contains(p.bound.named.uses, u) {
 			delete(u.policies, p)
 		}
 		x.let(u.selection)

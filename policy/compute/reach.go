@@ -16,16 +16,22 @@ type nodeCount struct {
 	count uint32
 }
 
-// span counts for each node how many things there need an object, and
-// remembers which nodes began and ended to need it since the last Flush.
+// span counts for each node how many things there need an object, and knows
+// which nodes began and ended to need it: since the last Flush, and, once it
+// is settled, between the last two.
 type span struct {
-	few  []nodeCount // by node; empty when many is used
-	many []uint32    // counts by node
-	size int         // nodes with a count
-	// live says that a node needed the object at the last Flush. Otherwise log
-	// is not kept: no node needed it.
+	// counts are by node. If spread there is one for each nodeID, and node does
+	// not count; otherwise those above 0 in order.
+	counts []nodeCount
+	size   int32 // nodes with a count
+	spread bool
+	// live says that a node needed the object at the last Flush. Otherwise no
+	// changes are kept: no node needed it.
 	live bool
-	log  []nodeID
+	// settled says that changed and fresh are of the time between the last two
+	// Flushes; fresh that no node needed the object at the first of them.
+	settled, fresh bool
+	changed        *[]nodeID
 }
 
 // Few nodes are a sorted list; from this number on it becomes a table, where
@@ -37,139 +43,158 @@ func compareNode(c nodeCount, n nodeID) int { return cmp.Compare(c.node, n) }
 // inc counts one more on a node, and reports whether it is the first.
 func (s *span) inc(n nodeID) bool {
 	first := false
-	if s.many != nil {
-		if int(n) >= len(s.many) {
-			s.many = append(s.many, make([]uint32, int(n)+1-len(s.many))...)
+	if s.spread {
+		if int(n) >= len(s.counts) {
+			s.counts = append(s.counts, make([]nodeCount, int(n)+1-len(s.counts))...)
 		}
-		s.many[n]++
-		first = s.many[n] == 1
-	} else if i, found := slices.BinarySearchFunc(s.few, n, compareNode); found {
-		s.few[i].count++
+		s.counts[n].count++
+		first = s.counts[n].count == 1
+	} else if i, found := slices.BinarySearchFunc(s.counts, n, compareNode); found {
+		s.counts[i].count++
 	} else {
-		s.few = slices.Insert(s.few, i, nodeCount{n, 1})
+		s.counts = slices.Insert(s.counts, i, nodeCount{n, 1})
 		first = true
-		if last := s.few[len(s.few)-1].node; len(s.few) > fewNodes && len(s.few)*4 > int(last) {
-			s.spread(last)
+		if last := s.counts[len(s.counts)-1].node; len(s.counts) > fewNodes && len(s.counts)*4 > int(last) {
+			s.spreadOut(last)
 		}
 	}
 	if first {
-		s.toggle(n, 1)
+		s.size++
+		s.toggle(n)
 	}
 	return first
 }
 
 // dec counts one less on a node that has some, and reports whether it was the last.
 func (s *span) dec(n nodeID) bool {
-	last := false
-	if s.many != nil {
-		s.many[n]--
-		last = s.many[n] == 0
-	} else {
-		i, _ := slices.BinarySearchFunc(s.few, n, compareNode)
-		s.few[i].count--
-		if last = s.few[i].count == 0; last {
-			s.few = slices.Delete(s.few, i, i+1)
-		}
+	i := int(n)
+	if !s.spread {
+		i, _ = slices.BinarySearchFunc(s.counts, n, compareNode)
 	}
-	if last {
-		s.toggle(n, -1)
+	s.counts[i].count--
+	if s.counts[i].count > 0 {
+		return false
 	}
-	return last
+	if !s.spread {
+		s.counts = slices.Delete(s.counts, i, i+1)
+	}
+	s.size--
+	s.toggle(n)
+	return true
 }
 
-func (s *span) toggle(n nodeID, by int) {
-	s.size += by
-	if s.live {
-		s.log = append(s.log, n)
+func (s *span) toggle(n nodeID) {
+	s.steady()
+	if !s.live {
+		return
 	}
+	if s.changed == nil {
+		s.changed = new([]nodeID)
+	}
+	*s.changed = append(*s.changed, n)
 }
 
-func (s *span) spread(last nodeID) {
-	s.many = make([]uint32, last+1)
-	for _, c := range s.few {
-		s.many[c.node] = c.count
+func (s *span) spreadOut(last nodeID) {
+	table := make([]nodeCount, last+1)
+	for _, c := range s.counts {
+		table[c.node].count = c.count
 	}
-	s.few = nil
+	s.counts, s.spread = table, true
+}
+
+// begin makes room in a span of nothing for the nodes of another.
+func (s *span) begin(other *span) {
+	if s.counts == nil && !other.spread {
+		s.counts = make([]nodeCount, 0, other.size)
+	}
 }
 
 func (s *span) has(n nodeID) bool {
-	if s.many != nil {
-		return int(n) < len(s.many) && s.many[n] > 0
+	if s.spread {
+		return int(n) < len(s.counts) && s.counts[n].count > 0
 	}
-	_, found := slices.BinarySearchFunc(s.few, n, compareNode)
+	_, found := slices.BinarySearchFunc(s.counts, n, compareNode)
 	return found
 }
 
 // each calls f with every node that needs the object.
 func (s *span) each(f func(nodeID)) {
-	for n, count := range s.many {
-		if count > 0 {
-			f(nodeID(n))
+	for i, c := range s.counts {
+		switch {
+		case !s.spread:
+			f(c.node)
+		case c.count > 0:
+			f(nodeID(i))
 		}
 	}
-	for _, c := range s.few {
-		f(c.node)
+}
+
+// settle ends the time since the last Flush; until the next toggle the span
+// tells of it.
+func (s *span) settle() {
+	s.settled, s.fresh = true, !s.live
+	s.live = s.size > 0
+	if s.changed == nil {
+		return
 	}
-}
-
-// reach says what happened to a span between two Flushes.
-type reach struct {
-	span    *span
-	fresh   bool     // no node needed the object before
-	changed []nodeID // that began or ended to need it; sorted; empty if fresh
-}
-
-// settle returns what happened since the last Flush and begins anew.
-func (s *span) settle() reach {
-	r := reach{span: s, fresh: !s.live, changed: s.log}
-	slices.Sort(r.changed)
+	list := *s.changed
+	slices.Sort(list)
 	// A node that came and went as often is where it was.
 	kept := 0
-	for i := 0; i < len(r.changed); {
+	for i := 0; i < len(list); {
 		j := i
-		for j < len(r.changed) && r.changed[j] == r.changed[i] {
+		for j < len(list) && list[j] == list[i] {
 			j++
 		}
 		if (j-i)%2 == 1 {
-			r.changed[kept] = r.changed[i]
+			list[kept] = list[i]
 			kept++
 		}
 		i = j
 	}
-	r.changed = r.changed[:kept]
-	s.live, s.log = s.size > 0, nil
-	return r
+	*s.changed = list[:kept]
 }
 
-// steady is the reach of a span of which nothing happened.
-func (s *span) steady() reach { return reach{span: s, fresh: !s.live} }
+// steady forgets what a settled span tells of.
+func (s *span) steady() {
+	if s.settled {
+		s.settled, s.changed = false, nil
+	}
+}
 
-func (r reach) now(n nodeID) bool { return r.span.has(n) }
-
-func (r reach) before(n nodeID) bool {
-	if r.fresh {
+// toggled reports whether the node began or ended to need the object. It and
+// what follows are for spans that are settled, or that nothing happened to.
+func (s *span) toggled(n nodeID) bool {
+	if s.changed == nil {
 		return false
 	}
-	_, changed := slices.BinarySearch(r.changed, n)
-	return changed != r.span.has(n)
+	_, found := slices.BinarySearch(*s.changed, n)
+	return found
 }
+
+// isFresh reports whether no node needed the object before.
+func (s *span) isFresh() bool { return s.settled && s.fresh || !s.settled && !s.live }
+
+func (s *span) now(n nodeID) bool { return s.has(n) }
+
+func (s *span) before(n nodeID) bool { return !s.isFresh() && s.toggled(n) != s.has(n) }
 
 // grows reports whether a node began to need the object.
-func (r reach) grows() bool {
-	if r.fresh {
-		return r.span.size > 0
+func (s *span) grows() bool {
+	if s.isFresh() {
+		return s.size > 0
 	}
-	return slices.ContainsFunc(r.changed, r.span.has)
+	return s.changed != nil && slices.ContainsFunc(*s.changed, s.has)
 }
 
-// each calls f with every node that needs the object now or did before.
-func (r reach) each(f func(n nodeID, before, now bool)) {
-	r.span.each(func(n nodeID) {
-		_, changed := slices.BinarySearch(r.changed, n)
-		f(n, !r.fresh && !changed, true)
-	})
-	for _, n := range r.changed {
-		if !r.span.has(n) {
+// eachEver calls f with every node that needs the object now or did before.
+func (s *span) eachEver(f func(n nodeID, before, now bool)) {
+	s.each(func(n nodeID) { f(n, !s.isFresh() && !s.toggled(n), true) })
+	if s.changed == nil || s.isFresh() {
+		return
+	}
+	for _, n := range *s.changed {
+		if !s.has(n) {
 			f(n, true, false)
 		}
 	}

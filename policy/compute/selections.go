@@ -18,7 +18,7 @@ func (x *Index) selection(set *policy.PodSet) *selection {
 	}
 	s := &selection{scope: sc, pods: set.Pods}
 	var room [256]byte
-	s.id = selectionID(append(append(append(room[:0], sc.text...), " pods "...), set.Pods.String()...))
+	s.id = selectionID(append(append(sc.appendText(room[:0]), " pods "...), set.Pods.String()...))
 	sc.selections.add(s)
 	join := func(i *identity) { x.join(i, s) }
 	if sc.one != nil {
@@ -168,7 +168,6 @@ func (x *Index) sweepSelections() {
 		}
 		if s.group != nil && s.group.refs == 0 {
 			x.touchGroup(s.group)
-			delete(x.groups, s.group.id)
 			s.group = nil
 		}
 		s.uses = slices.DeleteFunc(s.uses, func(u *portUse) bool {
@@ -197,7 +196,6 @@ func (x *Index) sweepSelections() {
 	for s, g := range x.nodeGroups {
 		if g.refs == 0 {
 			x.touchGroup(g)
-			delete(x.groups, g.id)
 			delete(x.nodeGroups, s)
 		}
 	}

@@ -16,29 +16,20 @@ func (x *Index) View(name string) *policy.State {
 	if !known {
 		return state
 	}
-	seen := map[*subject]bool{}
 	for p := x.nodes[n].pods; p != nil; p = p.onNext {
 		state.Pods[p.key] = policy.Pod{Key: p.key, UID: p.uid, Identity: p.identity.id}
-		if state.Identities[p.identity.id] != nil {
-			continue
-		}
 		state.Identities[p.identity.id] = p.identity.out
-		for _, m := range p.identity.in {
-			s := m.selection.subject
-			if s == nil || seen[s] {
-				continue
-			}
-			seen[s] = true
-			for _, p := range s.policies {
-				state.Policies[p.key] = p.out
-			}
-			for _, l := range s.links {
-				if state.Groups[l.group.id] == nil {
-					state.Groups[l.group.id] = x.set(l.group)
-				}
+	}
+	x.eachSubject(name, func(s *subject) {
+		for _, p := range s.policies {
+			state.Policies[p.key] = p.out
+		}
+		for _, l := range s.links {
+			if state.Groups[l.group.id] == nil {
+				state.Groups[l.group.id] = x.set(l.group)
 			}
 		}
-	}
+	})
 	return state
 }
 
@@ -48,23 +39,46 @@ func (x *Index) set(g *group) policy.Addresses {
 	return set
 }
 
-// Digest returns the digest of a group, false if no policy names it.
-func (x *Index) Digest(group policy.ID) (policy.Digest, bool) {
-	g := x.groups[group]
-	if g == nil {
-		return policy.Digest{}, false
-	}
-	return g.digest, true
+// Digests returns the digest of each group that a node needs, those in its View.
+func (x *Index) Digests(name string) map[policy.ID]policy.Digest {
+	digests := map[policy.ID]policy.Digest{}
+	x.eachSubject(name, func(s *subject) {
+		for _, l := range s.links {
+			digests[l.group.id] = l.group.digest
+		}
+	})
+	return digests
 }
 
-// Size is how much an Index knows.
-type Size struct{ Pods, Identities, Namespaces, Nodes, Policies, Groups int }
+// eachSubject calls f once with each subject that Pods of a node are in.
+func (x *Index) eachSubject(name string, f func(*subject)) {
+	n, known := x.nodeIDs[name]
+	if !known {
+		return
+	}
+	identities, seen := map[*identity]bool{}, map[*subject]bool{}
+	for p := x.nodes[n].pods; p != nil; p = p.onNext {
+		if identities[p.identity] {
+			continue
+		}
+		identities[p.identity] = true
+		for _, m := range p.identity.in {
+			if s := m.selection.subject; s != nil && !seen[s] {
+				seen[s] = true
+				f(s)
+			}
+		}
+	}
+}
+
+// Size is how much an Index knows. Scopes are selectors of namespaces and nodes.
+type Size struct{ Pods, Identities, Namespaces, Nodes, Policies, Scopes int }
 
 // Size returns how much the Index knows. Nodes are those that are known or have
 // Pods.
 func (x *Index) Size() Size {
 	return Size{
 		Pods: len(x.pods), Identities: len(x.identities), Namespaces: len(x.spaces), Nodes: len(x.nodeIDs),
-		Policies: len(x.policies), Groups: len(x.groups),
+		Policies: len(x.policies), Scopes: x.scopes.len() + len(x.nodeGroups),
 	}
 }
