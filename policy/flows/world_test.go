@@ -252,7 +252,7 @@ type generator struct {
 const (
 	worldGroups     = 6
 	worldSubjects   = 6
-	worldIdentities = 5
+	worldIdentities = 4
 	worldPods       = 4
 	worldPolicies   = 8
 )
@@ -268,11 +268,11 @@ func newGenerator(seed uint64) *generator {
 
 func pick[T any](g *generator, from []T) T { return from[g.IntN(len(from))] }
 
-// some picks each with a probability of one third.
+// some picks each with a probability of two fifths.
 func some[T any](g *generator, from []T) []T {
 	var out []T
 	for _, v := range from {
-		if g.IntN(3) == 0 {
+		if g.IntN(5) < 2 {
 			out = append(out, v)
 		}
 	}
@@ -297,7 +297,11 @@ func (g *generator) blocks() []policy.Block {
 	for range g.IntN(3) {
 		b := policy.Block{CIDR: netip.MustParsePrefix(pick(g, worldPrefixes))}
 		for range g.IntN(3) {
-			b.Except = append(b.Except, netip.MustParsePrefix(pick(g, worldPrefixes)))
+			// Mostly one that makes a difference.
+			e := netip.MustParsePrefix(pick(g, worldPrefixes))
+			if b.CIDR.Overlaps(e) && e.Bits() > b.CIDR.Bits() || g.IntN(6) == 0 {
+				b.Except = append(b.Except, e)
+			}
 		}
 		out = append(out, b)
 	}
@@ -305,13 +309,14 @@ func (g *generator) blocks() []policy.Block {
 }
 
 var (
-	worldPorts     = []uint16{0, 1, 53, 80, 81, 443, 1023, 8080, 65535}
+	worldPorts     = []uint16{0, 1, 80, 81, 1023, 8080, 65535}
+	worldTargets   = []uint16{0, 1, 2, 79, 80, 81, 82, 1022, 1023, 1024, 8080, 65534, 65535}
 	worldProtocols = []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP}
 )
 
 func (g *generator) ranges() []policy.PortRange {
 	var out []policy.PortRange
-	for range g.IntN(3) {
+	for range max(g.IntN(5)-2, 0) {
 		r := policy.PortRange{Protocol: pick(g, worldProtocols), First: pick(g, worldPorts), Last: pick(g, worldPorts)}
 		if g.IntN(2) == 0 {
 			r.Last = r.First
@@ -322,7 +327,8 @@ func (g *generator) ranges() []policy.PortRange {
 }
 
 func (g *generator) policy(n int) *policy.Policy {
-	p := &policy.Policy{Tier: policy.Tier(g.IntN(3)), Subject: subject(g.IntN(worldSubjects))}
+	tier := pick(g, []policy.Tier{policy.TierAdmin, policy.TierAdmin, policy.TierNamespace, policy.TierNamespace, policy.TierBaseline})
+	p := &policy.Policy{Tier: tier, Subject: subject(g.IntN(worldSubjects))}
 	p.Key = policy.Key{Kind: policy.NetworkPolicy, Namespace: "ns", Name: fmt.Sprintf("p%d", n)}
 	if p.Tier != policy.TierNamespace {
 		p.Key = policy.Key{Kind: policy.ClusterNetworkPolicy, Name: fmt.Sprintf("p%d", n)}
@@ -332,22 +338,43 @@ func (g *generator) policy(n int) *policy.Policy {
 	}
 	for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
 		for i := range g.IntN(4) {
+			action := policy.Accept
+			if p.Tier != policy.TierNamespace {
+				action = policy.Action(g.IntN(3))
+			}
 			for range 1 + g.IntN(2) { // a named port
-				r := policy.Rule{Direction: d, Index: i, Subject: p.Subject, Ports: g.ranges()}
+				r := policy.Rule{Direction: d, Action: action, Index: i, Subject: p.Subject, Ports: g.ranges()}
 				if g.IntN(4) == 0 {
 					r.Subject = subject(g.IntN(worldSubjects))
 				}
-				if r.AnyPeer = g.IntN(4) == 0; !r.AnyPeer {
-					r.Peers, r.Blocks = some(g, count(worldGroups, group)), g.blocks()
-				}
-				if p.Tier != policy.TierNamespace {
-					r.Action = policy.Action(i % 3)
+				if r.AnyPeer = g.IntN(5) == 0; !r.AnyPeer {
+					r.Peers = []policy.ID{group(g.IntN(worldGroups)), group(g.IntN(worldGroups))}[:g.IntN(3)]
+					r.Blocks = g.blocks()
 				}
 				p.Rules = append(p.Rules, r)
 			}
 		}
 	}
 	return p
+}
+
+// begin is a state in which everything exists.
+func (g *generator) begin() *policy.Update {
+	u := &policy.Update{}
+	for n := range worldPolicies / 2 {
+		u.Policies = append(u.Policies, g.policy(n))
+	}
+	for n := range worldGroups {
+		u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, some(g, g.peers))})
+	}
+	for n := range worldIdentities {
+		u.Identities = append(u.Identities, &policy.Identity{ID: id('i', n), Subjects: some(g, count(worldSubjects, subject))})
+	}
+	for n := range worldPods {
+		p := podAt(n).local
+		u.Pods = append(u.Pods, policy.Pod{Key: p.Pod, UID: p.UID, Identity: id('i', n)})
+	}
+	return u
 }
 
 // update is a random change of the state.
@@ -374,7 +401,7 @@ func (g *generator) update(s *policy.State) *policy.Update {
 		case exists && g.IntN(6) == 0:
 			u.GoneGroups = append(u.GoneGroups, group(n))
 		case !exists || g.IntN(3) == 0:
-			u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, g.peers)})
+			u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, some(g, g.peers))})
 		default:
 			gu := policy.GroupUpdate{ID: group(n)}
 			for _, a := range some(g, g.peers) {
@@ -419,11 +446,15 @@ func (g *generator) update(s *policy.State) *policy.Update {
 func (g *generator) step(n *node) {
 	n.t.Helper()
 	c := Change{Update: g.update(n.engine.State())}
+	first := len(n.engine.State().Groups) == 0
+	if first {
+		c.Update = g.begin()
+	}
 	for i := range worldPods {
 		p := podAt(i)
 		_, attached := n.pods[p.local.Port]
 		switch {
-		case !attached && g.IntN(2) == 0, attached && g.IntN(10) == 0:
+		case !attached && (first || g.IntN(2) == 0), attached && g.IntN(10) == 0:
 			p.local.HoldUnknown = g.IntN(2) == 0
 			c.Attached = append(c.Attached, n.attach(p))
 		case attached && g.IntN(12) == 0:
@@ -434,9 +465,13 @@ func (g *generator) step(n *node) {
 }
 
 func (g *generator) packet() packet {
-	outside := addresses("198.51.100.9", "2001:db9::9")
+	pods := g.peers[:2*worldPods]
+	all := append(addresses("198.51.100.9", "2001:db9::9"), g.peers...)
 	for {
-		p := packet{src: pick(g, slices.Concat(g.peers, outside)), dst: pick(g, slices.Concat(g.peers, outside))}
+		p := packet{src: pick(g, pods), dst: pick(g, all)}
+		if g.IntN(2) == 0 {
+			p.src, p.dst = p.dst, p.src
+		}
 		if p.src.Is4() != p.dst.Is4() || p.src == p.dst {
 			continue
 		}
@@ -447,7 +482,7 @@ func (g *generator) packet() packet {
 			}
 			return p
 		}
-		p.sport, p.dport = uint16(20000+g.IntN(40000)), pick(g, append([]uint16{2, 79, 1000, 30000}, worldPorts...))
+		p.sport, p.dport = uint16(20000+g.IntN(40000)), pick(g, worldTargets)
 		return p
 	}
 }
