@@ -131,25 +131,28 @@ func (n *node) at(a netip.Addr) (localPod, bool) {
 }
 
 // send sends a packet, as an answer or not.
-func (n *node) send(p packet, answer bool) ovstest.Verdict {
+func (n *node) send(p packet, answer bool) ovstest.Verdict { return n.sw.Trace(n.packet(p, answer)) }
+
+// packet is the packet as it reaches the switch.
+func (n *node) packet(p packet, answer bool) ovstest.Packet {
 	hop := ovstest.Hop{InPort: gatewayPort, Src: gatewayMAC, Dst: gatewayMAC}
 	if from, local := n.at(p.src); local {
 		hop = ovstest.Hop{InPort: from.local.Port, Src: from.mac, Dst: gatewayMAC}
 	}
 	switch p.proto {
 	case flow.ProtoTCP:
-		return n.sw.Trace(ovstest.TCP(hop, p.src, p.dst, p.sport, p.dport))
+		return ovstest.TCP(hop, p.src, p.dst, p.sport, p.dport)
 	case flow.ProtoUDP:
-		return n.sw.Trace(ovstest.UDP(hop, p.src, p.dst, p.sport, p.dport))
+		return ovstest.UDP(hop, p.src, p.dst, p.sport, p.dport)
 	case flow.ProtoSCTP:
-		return n.sw.Trace(append(ovstest.IP(hop, p.src, p.dst, p.proto),
-			flow.Uint(flow.FieldSCTPSrc, uint64(p.sport)), flow.Uint(flow.FieldSCTPDst, uint64(p.dport))))
+		return append(ovstest.IP(hop, p.src, p.dst, p.proto),
+			flow.Uint(flow.FieldSCTPSrc, uint64(p.sport)), flow.Uint(flow.FieldSCTPDst, uint64(p.dport)))
 	}
 	kind := map[bool][2]uint8{false: {8, 128}, true: {0, 129}}[answer]
 	if p.src.Is4() {
-		return n.sw.Trace(ovstest.ICMP(hop, p.src, p.dst, kind[0], 0))
+		return ovstest.ICMP(hop, p.src, p.dst, kind[0], 0)
 	}
-	return n.sw.Trace(ovstest.ICMP(hop, p.src, p.dst, kind[1], 0))
+	return ovstest.ICMP(hop, p.src, p.dst, kind[1], 0)
 }
 
 // want is what becomes of a packet if it is allowed.
