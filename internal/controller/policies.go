@@ -25,7 +25,7 @@ type policies struct {
 }
 
 func newPolicies(clients *kube.Clients) *policies {
-	p := &policies{index: compute.New()}
+	p := &policies{index: compute.New(compute.Params{})}
 	p.hub = stream.NewHub(p.index)
 	p.loop = reconcile.New(reconcile.Params{
 		Name:        "policies",
