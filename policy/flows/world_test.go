@@ -52,7 +52,7 @@ func newNode(t testing.TB, params Params) *node {
 	}
 	n := &node{t: t, sw: ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables}), engine: New(params), pods: map[uint32]localPod{}}
 	gateway := pipeline.Gateway(pipeline.GatewayParams{
-		Port: gatewayPort, Addrs: addresses("10.0.1.1", "fd00:0:0:1::1"), NodeAddrs: addresses("192.0.2.1", "fd00::1"),
+		Port: gatewayPort, Addrs: addresses("10.0.1.1", "fd00:0:0:1::1"), NodeAddrs: addresses("198.51.100.1", "fdfe::1"),
 	})
 	for owner, flows := range map[string][]flow.Flow{pipeline.OwnerBase: pipeline.Base(), pipeline.OwnerGateway: gateway} {
 		if err := n.sw.Update(owner, flows, nil); err != nil {
@@ -83,7 +83,7 @@ func podAt(n int) localPod {
 func (n *node) attach(p localPod) LocalPod {
 	n.t.Helper()
 	flows := pipeline.Pod(pipeline.PodPort{Port: p.local.Port, MAC: p.mac, Addrs: p.addrs})
-	if err := n.sw.Update(pipeline.OwnerPod(p.local.Pod.Name), flows, nil); err != nil {
+	if err := n.sw.Update(pipeline.OwnerPod(fmt.Sprint(p.local.Port)), flows, nil); err != nil {
 		n.t.Fatal(err)
 	}
 	n.pods[p.local.Port] = p
@@ -91,7 +91,7 @@ func (n *node) attach(p localPod) LocalPod {
 }
 
 func (n *node) detach(p localPod) uint32 {
-	n.sw.Delete(pipeline.OwnerPod(p.local.Pod.Name))
+	n.sw.Delete(pipeline.OwnerPod(fmt.Sprint(p.local.Port)))
 	delete(n.pods, p.local.Port)
 	return p.local.Port
 }
