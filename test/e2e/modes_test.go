@@ -43,6 +43,9 @@ func TestDualStack(t *testing.T) {
 			if v.mode == "encap" {
 				trafficInEncap(t, lab)
 			}
+			if v.name == "encap Geneve" {
+				check(t, "policies", func(t *testing.T) { checkPolicies(t, lab) })
+			}
 		})
 	}
 	check(t, "back to noEncap", func(t *testing.T) {
@@ -51,6 +54,9 @@ func TestDualStack(t *testing.T) {
 		checkMatrix(t, lab, "noEncap")
 	})
 	trafficInNoEncap(t, lab)
+	check(t, "policies", func(t *testing.T) { checkPolicies(t, lab) })
+	check(t, "denied connections", func(t *testing.T) { checkCut(t, lab) })
+	check(t, "never open", func(t *testing.T) { checkNeverOpen(t, lab) })
 	check(t, "wrong input", func(t *testing.T) { checkWrongInput(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
