@@ -24,11 +24,8 @@ import (
 	"github.com/waymark-net/waymark/policy/random"
 )
 
-// defaultCases is how many random cases there are unless the flag says it.
-var defaultCases = 10000
-
 var (
-	cases = flag.Int("cases", 0, "random cases of TestDifferential; 0 is 10000, 1000 with the race detector")
+	cases = flag.Int("cases", defaultCases, "random cases of TestDifferential")
 	seed  = flag.Uint64("seed", 1, "of the first case of TestDifferential")
 )
 
@@ -41,9 +38,6 @@ const (
 // step against package naive. What fails is made short and written to
 // testdata/found, which TestFound runs again ever after.
 func TestDifferential(t *testing.T) {
-	if *cases == 0 {
-		*cases = defaultCases
-	}
 	var next, failed atomic.Int64
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {

@@ -5,4 +5,4 @@
 package compute_test
 
 // The race detector makes everything slow, and there are no goroutines to watch.
-func init() { defaultCases = 1000 }
+const defaultCases = 1000
