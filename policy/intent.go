@@ -91,7 +91,7 @@ type RuleIntent struct {
 }
 
 // PolicyIntent is a NetworkPolicy or ClusterNetworkPolicy, parsed.
-type PolicyIntent struct {
+type PolicyIntent struct { //nolint:revive // a name like those of the other intents
 	Key  Key
 	UID  string
 	Tier Tier

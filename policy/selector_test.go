@@ -114,3 +114,21 @@ func TestIdentityOf(t *testing.T) {
 		}
 	}
 }
+
+func FuzzSelectorJSON(f *testing.F) {
+	f.Add(`null`)
+	f.Add(`[{"Key":"a","Operator":0,"Values":["x","y","x"]},{"Key":"b","Operator":2}]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var s, back Selector
+		if json.Unmarshal([]byte(text), &s) != nil {
+			return
+		}
+		again, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(again, &back); err != nil || back.String() != s.String() {
+			t.Errorf("%q came back as %q: %v", s, back, err)
+		}
+	})
+}

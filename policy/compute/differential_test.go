@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	cases = flag.Int("cases", 10000, "random cases of TestDifferential")
+	cases = flag.Int("cases", defaultCases, "random cases of TestDifferential")
 	seed  = flag.Uint64("seed", 1, "of the first case of TestDifferential")
 )
 

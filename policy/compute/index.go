@@ -81,9 +81,9 @@ type pod struct {
 	// latter is for the Changes.
 	sent, before nodeID
 	dirty        bool
-	// Neighbours in the lists of the identity and of the node.
-	next, prev     *pod
-	onNext, onPrev *pod
+	at           int32 // in the list of the node
+	// Neighbours in the list of the identity.
+	next, prev *pod
 }
 
 // identity stands for Pods with the same namespace, labels and named ports.
@@ -226,7 +226,7 @@ type portNumber struct {
 type node struct {
 	name   string
 	id     nodeID
-	pods   *pod
+	pods   []*pod
 	intent *policy.NodeIntent // nil when there is none
 	let    bool               // it lost its object or its Pods since the last Flush
 }

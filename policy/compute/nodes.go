@@ -81,7 +81,7 @@ func (x *Index) letNode(id nodeID) {
 // valid; those to come may name the ones that lost theirs since.
 func (x *Index) sweepNodes() {
 	for _, id := range x.idleNodes {
-		if n := x.nodes[id]; !n.let && n.intent == nil && n.pods == nil {
+		if n := x.nodes[id]; !n.let && n.intent == nil && len(n.pods) == 0 {
 			delete(x.nodeIDs, n.name)
 			x.nodes[id] = nil
 			x.freeNodes = append(x.freeNodes, id)

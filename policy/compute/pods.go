@@ -59,10 +59,8 @@ func (x *Index) attach(p *pod, in *policy.PodIntent) {
 	i.pods = p
 	if p.node = x.node(in.Node); p.node != 0 {
 		n := x.nodes[p.node]
-		if p.onNext = n.pods; p.onNext != nil {
-			p.onNext.onPrev = p
-		}
-		n.pods = p
+		p.at = int32(len(n.pods))
+		n.pods = append(n.pods, p)
 		if i.nodes.inc(p.node) {
 			x.touchIdentity(i)
 			for _, m := range i.in {
@@ -94,13 +92,11 @@ func (x *Index) detach(p *pod) {
 				}
 			}
 		}
-		if p.onNext != nil {
-			p.onNext.onPrev = p.onPrev
-		}
-		if p.onPrev != nil {
-			p.onPrev.onNext = p.onNext
-		} else {
-			x.nodes[p.node].pods = p.onNext
+		n := x.nodes[p.node]
+		last := len(n.pods) - 1
+		n.pods[p.at], n.pods[last].at = n.pods[last], p.at
+		n.pods[last] = nil
+		if n.pods = n.pods[:last]; last == 0 {
 			x.letNode(p.node)
 		}
 	}
@@ -113,7 +109,7 @@ func (x *Index) detach(p *pod) {
 		i.pods = p.next
 	}
 	x.touchIdentity(i) // it may be empty now
-	p.identity, p.node, p.next, p.prev, p.onNext, p.onPrev = nil, 0, nil, nil, nil, nil
+	p.identity, p.node, p.next, p.prev = nil, 0, nil, nil
 }
 
 // identity returns that of the intent, and makes it if need be.

@@ -16,7 +16,7 @@ func (x *Index) View(name string) *policy.State {
 	if !known {
 		return state
 	}
-	for p := x.nodes[n].pods; p != nil; p = p.onNext {
+	for _, p := range x.nodes[n].pods {
 		state.Pods[p.key] = policy.Pod{Key: p.key, UID: p.uid, Identity: p.identity.id}
 		state.Identities[p.identity.id] = p.identity.out
 	}
@@ -57,7 +57,7 @@ func (x *Index) eachSubject(name string, f func(*subject)) {
 		return
 	}
 	identities, seen := map[*identity]bool{}, map[*subject]bool{}
-	for p := x.nodes[n].pods; p != nil; p = p.onNext {
+	for _, p := range x.nodes[n].pods {
 		if identities[p.identity] {
 			continue
 		}

@@ -65,10 +65,10 @@ func measured(fill func(*objects, float64), size float64, seconds int, profile, 
 	}
 	before := memory()
 	cpu, start := processTime(), time.Now()
-	index, changes := load(o)
+	index, computed := load(o)
 	r := result{Wall: time.Since(start).Seconds(), CPU: (processTime() - cpu).Seconds()}
 	stop()
-	if changes.Empty() {
+	if !computed {
 		return fmt.Errorf("nothing was computed")
 	}
 	var after runtime.MemStats
@@ -80,7 +80,6 @@ func measured(fill func(*objects, float64), size float64, seconds int, profile, 
 			return err
 		}
 	}
-	changes = nil // the nodes have them
 	live := memory()
 	r.Live = (float64(live.HeapAlloc) - float64(before.HeapAlloc)) / 1e6
 	if seconds > 0 {
@@ -91,9 +90,9 @@ func measured(fill func(*objects, float64), size float64, seconds int, profile, 
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// load computes everything from nothing.
-func load(o *objects) (*compute.Index, *compute.Changes) {
-	index := compute.New(compute.Params{Pods: len(o.pods), Namespaces: len(o.namespaces), Policies: len(o.policies)})
+// load computes everything from nothing, and reports whether there was anything.
+func load(o *objects) (index *compute.Index, computed bool) {
+	index = compute.New(compute.Params{Pods: len(o.pods), Namespaces: len(o.namespaces), Policies: len(o.policies)})
 	for _, object := range o.namespaces {
 		in := kube.PolicyNamespace(object)
 		index.UpsertNamespace(&in)
@@ -106,7 +105,7 @@ func load(o *objects) (*compute.Index, *compute.Changes) {
 		in, _ := kube.NetworkPolicy(object)
 		index.UpsertPolicy(in)
 	}
-	return index, index.Flush()
+	return index, !index.Flush().Empty()
 }
 
 // churn creates, relabels and deletes a thousand Pods a second, and returns how
