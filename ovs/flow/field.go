@@ -73,6 +73,7 @@ const (
 	FieldUDPDst
 	FieldSCTPSrc
 	FieldSCTPDst
+	FieldTCPFlags
 	FieldNDTarget
 	FieldNDSLL
 	FieldNDTLL
@@ -142,7 +143,7 @@ const (
 	kindIPv4
 	kindIPv6
 	kindPort
-	kindCTState
+	kindFlags
 	kindFrag
 )
 
@@ -194,12 +195,12 @@ var (
 var fields = [fieldCount]FieldInfo{
 	FieldPktMark:    {Name: "pkt_mark", nxmName: "NXM_NX_PKT_MARK", Class: classNXM1, Code: 33, Bytes: 4, Maskable: true, kind: kindHex},
 	FieldConjID:     {Name: "conj_id", nxmName: "NXM_NX_CONJ_ID", Class: classNXM1, Code: 37, Bytes: 4, kind: kindDecimal},
-	FieldCTState:    {Name: "ct_state", nxmName: "NXM_NX_CT_STATE", Class: classNXM1, Code: 105, Bytes: 4, Bits: 8, Maskable: true, kind: kindCTState},
+	FieldCTState:    {Name: "ct_state", nxmName: "NXM_NX_CT_STATE", Class: classNXM1, Code: 105, Bytes: 4, Bits: 8, Maskable: true, kind: kindFlags},
 	FieldCTZone:     {Name: "ct_zone", nxmName: "NXM_NX_CT_ZONE", Class: classNXM1, Code: 106, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldCTMark:     {Name: "ct_mark", nxmName: "NXM_NX_CT_MARK", Class: classNXM1, Code: 107, Bytes: 4, Maskable: true, kind: kindHex},
 	FieldCTLabel:    {Name: "ct_label", nxmName: "NXM_NX_CT_LABEL", Class: classNXM1, Code: 108, Bytes: 16, Maskable: true, kind: kindHex},
-	FieldCTTPSrc:    {Name: "ct_tp_src", nxmName: "NXM_NX_CT_TP_SRC", Class: classNXM1, Code: 123, Bytes: 2, Maskable: true, kind: kindDecimal},
-	FieldCTTPDst:    {Name: "ct_tp_dst", nxmName: "NXM_NX_CT_TP_DST", Class: classNXM1, Code: 124, Bytes: 2, Maskable: true, kind: kindDecimal},
+	FieldCTTPSrc:    {Name: "ct_tp_src", nxmName: "NXM_NX_CT_TP_SRC", Class: classNXM1, Code: 124, Bytes: 2, Maskable: true, kind: kindDecimal},
+	FieldCTTPDst:    {Name: "ct_tp_dst", nxmName: "NXM_NX_CT_TP_DST", Class: classNXM1, Code: 125, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldReg0:       register(0),
 	fieldReg1:       register(1),
 	fieldReg2:       register(2),
@@ -253,9 +254,12 @@ var fields = [fieldCount]FieldInfo{
 	FieldUDPDst:     {Name: "udp_dst", matchName: "tp_dst", nxmName: "NXM_OF_UDP_DST", Class: classOpenFlow, Code: 16, Bytes: 2, Maskable: true, kind: kindDecimal, prereq: onlyUDP},
 	FieldSCTPSrc:    {Name: "sctp_src", matchName: "tp_src", nxmName: "OXM_OF_SCTP_SRC", Class: classOpenFlow, Code: 17, Bytes: 2, Maskable: true, kind: kindDecimal, prereq: onlySCTP},
 	FieldSCTPDst:    {Name: "sctp_dst", matchName: "tp_dst", nxmName: "OXM_OF_SCTP_DST", Class: classOpenFlow, Code: 18, Bytes: 2, Maskable: true, kind: kindDecimal, prereq: onlySCTP},
-	FieldNDTarget:   {Name: "nd_target", nxmName: "NXM_NX_ND_TARGET", Class: classOpenFlow, Code: 31, Bytes: 16, Maskable: true, kind: kindIPv6, prereq: onlyND},
-	FieldNDSLL:      {Name: "nd_sll", nxmName: "NXM_NX_ND_SLL", Class: classOpenFlow, Code: 32, Bytes: 6, Maskable: true, kind: kindMAC, prereq: onlyNS},
-	FieldNDTLL:      {Name: "nd_tll", nxmName: "NXM_NX_ND_TLL", Class: classOpenFlow, Code: 33, Bytes: 6, Maskable: true, kind: kindMAC, prereq: onlyNA},
+	// The switch reports it under its number with the Open Networking
+	// Foundation, which openflow knows.
+	FieldTCPFlags: {Name: "tcp_flags", nxmName: "NXM_NX_TCP_FLAGS", Class: classNXM1, Code: 34, Bytes: 2, Bits: 12, Maskable: true, kind: kindFlags, prereq: onlyTCP},
+	FieldNDTarget: {Name: "nd_target", nxmName: "NXM_NX_ND_TARGET", Class: classOpenFlow, Code: 31, Bytes: 16, Maskable: true, kind: kindIPv6, prereq: onlyND},
+	FieldNDSLL:    {Name: "nd_sll", nxmName: "NXM_NX_ND_SLL", Class: classOpenFlow, Code: 32, Bytes: 6, Maskable: true, kind: kindMAC, prereq: onlyNS},
+	FieldNDTLL:    {Name: "nd_tll", nxmName: "NXM_NX_ND_TLL", Class: classOpenFlow, Code: 33, Bytes: 6, Maskable: true, kind: kindMAC, prereq: onlyNA},
 }
 
 func register(n uint8) FieldInfo {

@@ -112,14 +112,25 @@ func (f Flow) Check() error {
 	return nil
 }
 
-// checkConjunctions refuses what ovs-ofctl refuses: a flow that is a clause of
-// a conjunctive match does nothing else.
+// checkConjunctions refuses what ovs-actions(7) forbids: a flow that is a clause
+// of a conjunctive match does nothing else, and is one clause of it only. A
+// switch takes a flow that is two clauses and then never sees them both.
 func (f Flow) checkConjunctions() error {
+	var seen map[uint32]bool
 	n := 0
 	for _, a := range f.Actions {
-		if _, ok := a.(Conjunction); ok {
-			n++
+		c, ok := a.(Conjunction)
+		if !ok {
+			continue
 		}
+		n++
+		if seen == nil {
+			seen = make(map[uint32]bool, len(f.Actions))
+		}
+		if seen[c.ID] {
+			return fmt.Errorf("conjunction %d is named twice", c.ID)
+		}
+		seen[c.ID] = true
 	}
 	if n != 0 && n != len(f.Actions) {
 		return errors.New("conjunction together with another action")

@@ -119,6 +119,18 @@ func CTState(set, unset uint32) FieldMatch {
 	return UintMask(FieldCTState, uint64(set), uint64(set|unset))
 }
 
+// Bits of tcp_flags that matter here.
+const (
+	TCPSyn uint16 = 0x02
+	TCPAck uint16 = 0x10
+)
+
+// TCPFlags matches segments that have the flags in set and none of those in
+// unset.
+func TCPFlags(set, unset uint16) FieldMatch {
+	return UintMask(FieldTCPFlags, uint64(set), uint64(set|unset))
+}
+
 func bigEndian(v uint64, n int) []byte {
 	if n <= 8 {
 		var b [8]byte

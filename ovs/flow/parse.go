@@ -152,8 +152,8 @@ func parseMatchField(f Field, known bool, name, value string) (FieldMatch, error
 		return parseVLANTCI(value)
 	case !known:
 		return FieldMatch{}, errors.New("unknown field, or its protocol is not matched")
-	case f.Info().kind == kindCTState && value != "" && !strings.ContainsAny(value[:1], "0123456789"):
-		return parseCTState(value)
+	case f.Info().kind == kindFlags && value != "" && !strings.ContainsAny(value[:1], "0123456789"):
+		return parseFlags(f, value)
 	case f.Info().kind == kindFrag:
 		if vm, ok := fragNames[value]; ok {
 			return UintMask(f, uint64(vm[0]), uint64(vm[1])), nil
@@ -184,27 +184,27 @@ func parseVLANTCI(s string) (FieldMatch, error) {
 	return UintMask(FieldVLANVID, value, m), nil
 }
 
-// parseCTState reads +FLAG-FLAG, and FLAG|FLAG for a match on all flags.
-func parseCTState(s string) (FieldMatch, error) {
+// parseFlags reads +FLAG-FLAG, and FLAG|FLAG for a match on all flags.
+func parseFlags(f Field, s string) (FieldMatch, error) {
 	if s[0] != '+' && s[0] != '-' {
-		var v uint32
+		var v uint64
 		for name := range strings.SplitSeq(s, "|") {
-			bit, err := ctFlag(name)
+			bit, err := flagBit(f, name)
 			if err != nil {
 				return FieldMatch{}, err
 			}
 			v |= bit
 		}
-		return Uint(FieldCTState, uint64(v)), nil
+		return Uint(f, v), nil
 	}
-	var v, mask uint32
+	var v, mask uint64
 	for rest := s; rest != ""; {
 		sign := rest[0]
 		end := strings.IndexAny(rest[1:], "+-") + 1
 		if end == 0 {
 			end = len(rest)
 		}
-		bit, err := ctFlag(rest[1:end])
+		bit, err := flagBit(f, rest[1:end])
 		if err != nil {
 			return FieldMatch{}, err
 		}
@@ -217,13 +217,13 @@ func parseCTState(s string) (FieldMatch, error) {
 			v |= bit
 		}
 	}
-	return UintMask(FieldCTState, uint64(v), uint64(mask)), nil
+	return UintMask(f, v, mask), nil
 }
 
-func ctFlag(name string) (uint32, error) {
-	i := slices.Index(ctFlags, name)
+func flagBit(f Field, name string) (uint64, error) {
+	i := slices.Index(flagsOf(f), name)
 	if i < 0 {
-		return 0, fmt.Errorf("%q is not a flag of a connection", name)
+		return 0, fmt.Errorf("%q is not a flag of %v", name, f)
 	}
 	return 1 << i, nil
 }

@@ -119,7 +119,9 @@ func (m FieldMatch) text() string {
 		if mask == nil {
 			mask = m.Field.fullMask()
 		}
-		return "ct_state=" + formatCTState(uint32(uintOf(m.Value)), uint32(uintOf(mask)))
+		return "ct_state=" + formatFlags(ctFlags, uintOf(m.Value), uintOf(mask))
+	case m.Field == FieldTCPFlags && m.Mask != nil:
+		return "tcp_flags=" + formatFlags(tcpFlags, uintOf(m.Value), uintOf(m.Mask))
 	case m.Field == FieldIPFrag:
 		return m.Field.inMatch() + "=" + formatFrag(m)
 	}
@@ -202,9 +204,20 @@ func formatMask(f Field, mask []byte) string {
 // ctFlags are the bits of ct_state in the order of their value.
 var ctFlags = []string{"new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"}
 
-func formatCTState(v, mask uint32) string {
+// tcpFlags are those of tcp_flags (RFC 9293, 3.1; RFC 3540).
+var tcpFlags = []string{"fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"}
+
+// flagsOf are the names of the bits of a field.
+func flagsOf(f Field) []string {
+	if f == FieldTCPFlags {
+		return tcpFlags
+	}
+	return ctFlags
+}
+
+func formatFlags(names []string, v, mask uint64) string {
 	var b strings.Builder
-	for i, name := range ctFlags {
+	for i, name := range names {
 		if mask&(1<<i) == 0 {
 			continue
 		}

@@ -43,7 +43,9 @@ var everything = []string{
 	"table=56, priority=9,ipv6 actions=set_field:0xfd000000000000000000000000000001->xxreg2,set_field:0x1/0xff->xxreg0,move:NXM_NX_XXREG2[0..31]->NXM_NX_REG1[]",
 	"table=48, priority=100,ct_state=+new+trk,tcp actions=move:NXM_OF_TCP_DST[]->NXM_NX_REG7[0..15],ct(commit,zone=65520,exec(move:NXM_NX_REG4[]->NXM_NX_CT_LABEL[0..31],move:NXM_NX_REG5[]->NXM_NX_CT_LABEL[32..63],move:NXM_NX_REG7[0..15]->NXM_NX_CT_LABEL[64..79],move:NXM_NX_REG0[8]->NXM_NX_CT_MARK[0])),goto_table:50",
 	"table=62, priority=100,ct_state=+rpl+trk,ip actions=set_field:0->reg7,move:NXM_NX_CT_LABEL[64..79]->NXM_NX_REG7[0..15]",
-	"table=62, priority=100,ct_state=-inv+trk,ct_tp_src=40000,ct_tp_dst=0x50/0xfff0,tcp actions=move:NXM_NX_CT_TP_DST[]->NXM_NX_REG7[0..15],move:NXM_NX_CT_TP_SRC[]->NXM_NX_REG7[0..15]",
+	"table=62, priority=100,ct_state=-inv+trk,tcp actions=move:NXM_NX_CT_TP_DST[]->NXM_NX_REG7[0..15],move:NXM_NX_CT_TP_SRC[]->NXM_NX_REG7[0..15]",
+	"table=24, priority=100,ct_state=+new-rel+trk,tcp6,tp_src=0/0x8000,tcp_flags=-syn actions=drop",
+	"table=24, priority=99,tcp,tcp_flags=+syn-ack actions=drop",
 	"table=44, priority=100,ip actions=controller(max_len=128,userdata=00.01.ff)",
 }
 
@@ -149,8 +151,8 @@ func TestMessagesCarryTheirLength(t *testing.T) {
 }
 
 func TestForeignFlowsCanBeDeleted(t *testing.T) {
-	// tcp_flags=2/2 and a field of an experimenter class: not fields of ours.
-	fields := []byte{0, 1, 34<<1 | 1, 4, 0, 2, 0, 2, 0xff, 0xff, 3, 6, 0, 0x4f, 0x4e, 0x46, 1, 2}
+	// dp_hash and a field of an experimenter class: not fields of ours.
+	fields := []byte{0, 1, 35<<1 | 1, 4, 0, 2, 0, 2, 0xff, 0xff, 3, 6, 0, 0x4f, 0x4e, 0x46, 1, 2}
 	fields[10] = 3 << 1
 	if _, err := decodeMatch(fields); err == nil {
 		t.Fatal("the match is known")

@@ -156,7 +156,7 @@ func TestEverythingIsAdopted(t *testing.T) {
 func TestAdoptionKeepsLeftovers(t *testing.T) {
 	t.Parallel()
 	o := startOVS(t)
-	o.Ofctl("add-flow", o.Socket(bridge), "table=5,priority=7,tcp,tcp_flags=+syn actions=drop")
+	o.Ofctl("add-flow", o.Socket(bridge), "table=5,priority=7,tcp,nw_ecn=1 actions=drop")
 	o.Ofctl("add-group", o.Socket(bridge), "group_id=99,type=all,bucket=output:1")
 	first, stop := start(t, o, time.Hour)
 	update(t, first, "a", parse(t, "table=0, priority=1,in_port=1 actions=drop"))
@@ -307,7 +307,7 @@ func TestAuditRepairs(t *testing.T) {
 		{"all flows deleted", []string{"del-flows", o.Socket(bridge)}, uint64(len(flows))},
 		{"one deleted", []string{"del-flows", "--strict", o.Socket(bridge), "table=0,priority=10,in_port=3"}, 1},
 		{"actions changed", []string{"mod-flows", "--strict", o.Socket(bridge), "table=0,priority=10,in_port=3 actions=drop"}, 1},
-		{"one added", []string{"add-flow", o.Socket(bridge), "table=77,tcp,tcp_flags=+syn actions=drop"}, 1},
+		{"one added", []string{"add-flow", o.Socket(bridge), "table=77,tcp,nw_ecn=1 actions=drop"}, 1},
 		{"one with a timeout instead", []string{"add-flow", o.Socket(bridge), fmt.Sprintf("cookie=%#x,table=0,priority=10,in_port=3,idle_timeout=600 actions=goto_table:10", openflow.Cookie("all"))}, 1},
 		{"cookie changed", []string{"add-flow", o.Socket(bridge), "cookie=5,table=0,priority=10,in_port=3 actions=goto_table:10"}, 1},
 		{"group changed", []string{"mod-group", o.Socket(bridge), "group_id=1,type=all"}, 1},

@@ -172,7 +172,7 @@ func TestTargetAdopts(t *testing.T) {
 		f.Cookie = Cookie(owner)
 		m.table[f.Key()] = f
 	}
-	m.alien = []rawFlow{{table: 4, priority: 4, match: []byte{0, 1, 34 << 1, 2, 0, 2}}}
+	m.alien = []rawFlow{{table: 4, priority: 4, match: []byte{0, 1, 35 << 1, 2, 0, 2}}}
 	m.groupsT[5] = flow.Group{ID: 5}
 	withTarget(t, m.dial, func(t *testing.T, target *Target) {
 		mustUpdate(t, target, "a", simple(0, 1, 1))

@@ -101,6 +101,14 @@ func matchMessage(fields []byte) (of.Match, error) {
 	return m, nil
 }
 
+// The name under which Open vSwitch reports tcp_flags in OpenFlow 1.3: the class
+// of experimenters and the number of the field, and the experimenter, which
+// comes before the value (ONF extension 109). It takes the name of Nicira too.
+const (
+	onfTCPFlags     uint32 = 0xffff<<7 | 42
+	onfExperimenter uint32 = 0x4f4e4600
+)
+
 // nextField cuts one OXM field off b.
 func nextField(b []byte) (header uint32, body, rest []byte, err error) {
 	if len(b) < 4 {
@@ -121,6 +129,9 @@ func decodeField(b []byte) (m flow.FieldMatch, rest []byte, err error) {
 		return flow.FieldMatch{}, nil, err
 	}
 	f, ok := flow.FieldByOXM(uint16(h>>16), uint8(h>>9&0x7f))
+	if h>>9 == onfTCPFlags && len(body) > 4 && binary.BigEndian.Uint32(body) == onfExperimenter {
+		f, ok, body = flow.FieldTCPFlags, true, body[4:]
+	}
 	if !ok {
 		return flow.FieldMatch{}, nil, fmt.Errorf("unknown field %#08x", h)
 	}

@@ -12,6 +12,10 @@
 //	v := sw.Trace(ovstest.TCP(ovstest.Hop{InPort: 3, Src: podMAC, Dst: gwMAC}, src, dst, 40000, 80))
 //	if v.String() != "output:2" { t.Errorf("packet goes to %v\n%s", v, v.Met()) }
 //
+// The fake knows conjunctive matches as Open vSwitch does, and has a connection
+// table: a test traces the first packet of a connection, then Answer of it, then
+// the next. Address translation it does not know; such a verdict is an error.
+//
 // A packet is a flow.Match that gives every field it has an exact value, so it
 // prints as the text that ovs-appctl ofproto/trace reads.
 package ovstest

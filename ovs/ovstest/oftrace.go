@@ -10,31 +10,50 @@ import (
 )
 
 // Trace runs ofproto/trace on a packet. The verdict is in the words of
-// Verdict.String: a packet that goes to the controller because its time to live
-// ran out, or that a tunnel has no route for, is dropped. trace is all that
-// ofproto/trace prints, with the flows that the packet met.
-func (o *OVS) Trace(bridge string, p Packet) (verdict, trace string) {
+// Verdict.String: a packet that goes to the controller, that the time to live
+// ran out for, or that a tunnel has no route for, is dropped. ctNext are the bits
+// of ct_state with which ct sends the packet on, one for each time; after them
+// ofproto/trace takes every packet for the first of its connection. trace is all
+// that ofproto/trace prints, with the flows that the packet met.
+func (o *OVS) Trace(bridge string, p Packet, ctNext ...uint32) (verdict, trace string) {
 	o.t.Helper()
-	trace = o.Appctl("ofproto/trace", bridge, traceText(p))
-	_, actions, ok := strings.Cut(trace, "Datapath actions: ")
-	if !ok {
-		o.t.Fatalf("ofproto/trace prints no actions:\n%s", trace)
+	args := []string{"ofproto/trace", bridge, traceText(p)}
+	for _, v := range ctNext {
+		args = append(args, "--ct-next", stateWords(v|flow.CTTracked))
 	}
+	trace = o.Appctl(args...)
 	ports := o.datapathPorts()
 	var out []string
-	for _, a := range topLevel(strings.TrimSpace(actions)) {
-		number := a
-		if m := tunnelPush.FindStringSubmatch(a); m != nil {
-			number = m[1]
+	found := false
+	for line := range strings.Lines(trace) {
+		actions, ok := strings.CutPrefix(line, "Datapath actions: ")
+		if !ok {
+			continue
 		}
-		if port, ok := ports[number]; ok {
-			out = append(out, "output:"+port)
+		found = true
+		for _, a := range topLevel(strings.TrimSpace(actions)) {
+			number := a
+			if m := tunnelPush.FindStringSubmatch(a); m != nil {
+				number = m[1]
+			}
+			if port, ok := ports[number]; ok {
+				out = append(out, "output:"+port)
+			}
 		}
+	}
+	if !found {
+		o.t.Fatalf("ofproto/trace prints no actions:\n%s", trace)
 	}
 	if len(out) == 0 {
 		return "drop", trace
 	}
 	return strings.Join(out, ","), trace
+}
+
+// stateWords is ct_state as --ct-next reads it: new,trk.
+func stateWords(v uint32) string {
+	text := flow.Match{flow.CTState(v, 0)}.String()
+	return strings.ReplaceAll(strings.TrimPrefix(text, "ct_state=+"), "+", ",")
 }
 
 // tunnelPush is how the userspace datapath sends through a tunnel.

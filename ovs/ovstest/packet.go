@@ -108,3 +108,43 @@ func With(p Packet, values ...flow.FieldMatch) Packet {
 	}
 	return append(out, values...)
 }
+
+// swapped are the fields that trade places in an answer.
+var swapped = [][2]flow.Field{
+	{flow.FieldIPSrc, flow.FieldIPDst}, {flow.FieldIPv6Src, flow.FieldIPv6Dst},
+	{flow.FieldTCPSrc, flow.FieldTCPDst}, {flow.FieldUDPSrc, flow.FieldUDPDst}, {flow.FieldSCTPSrc, flow.FieldSCTPDst},
+}
+
+// Answer is the answer to p as it comes back by h: addresses and ports trade
+// places, an echo request becomes a reply.
+func Answer(p Packet, h Hop) Packet {
+	if h.TTL == 0 {
+		h.TTL = 64
+	}
+	ethType, _ := p.Get(flow.FieldEthType)
+	out := Packet{flow.InPort(h.InPort), flow.EthSrc(h.Src), flow.EthDst(h.Dst), ethType, flow.IPTTL(h.TTL)}
+	for _, fm := range p {
+		switch fm.Field {
+		case flow.FieldIPProto, flow.FieldICMPCode, flow.FieldICMPv6Code:
+			out = append(out, fm)
+		case flow.FieldICMPType:
+			out = append(out, flow.Uint(fm.Field, 0))
+		case flow.FieldICMPv6Type:
+			out = append(out, flow.ICMPv6Type(129))
+		}
+		for _, pair := range swapped {
+			switch fm.Field {
+			case pair[0]:
+				fm.Field = pair[1]
+				out = append(out, fm)
+			case pair[1]:
+				fm.Field = pair[0]
+				out = append(out, fm)
+			default:
+				continue
+			}
+			break
+		}
+	}
+	return out
+}

@@ -28,19 +28,34 @@ type Switch struct {
 	tables map[uint8]bool
 
 	mu      sync.Mutex
-	flows   map[flow.Key]flow.Flow
+	flows   map[flow.Key]ownedFlow
 	groups  map[uint32]flow.Group
-	byFlow  map[flow.Key]string
 	byGroup map[uint32]string
-	fault   error
+	owners  map[string]*belongings
+	// index finds the flows of a table.
+	index map[uint8]*table
+	conns *conntrack
+	fault error
+}
+
+type ownedFlow struct {
+	flow.Flow
+	owner string
+}
+
+// belongings are what an owner has in the switch.
+type belongings struct {
+	flows  map[flow.Key]bool
+	groups map[uint32]bool
 }
 
 // NewSwitch returns a fake switch that holds nothing.
 func NewSwitch(params SwitchParams) *Switch {
 	s := &Switch{
 		tables: map[uint8]bool{},
-		flows:  map[flow.Key]flow.Flow{}, groups: map[uint32]flow.Group{},
-		byFlow: map[flow.Key]string{}, byGroup: map[uint32]string{},
+		flows:  map[flow.Key]ownedFlow{}, groups: map[uint32]flow.Group{},
+		byGroup: map[uint32]string{}, owners: map[string]*belongings{},
+		index: map[uint8]*table{}, conns: newConntrack(),
 	}
 	for _, t := range params.Tables {
 		s.tables[t] = true
@@ -67,15 +82,69 @@ func (s *Switch) Update(owner string, flows []flow.Flow, groups []flow.Group) er
 		return fmt.Errorf("update %s: %w", owner, err)
 	}
 	s.remove(owner)
+	b := s.of(owner)
 	for _, g := range groups {
 		s.groups[g.ID], s.byGroup[g.ID] = g, owner
+		b.groups[g.ID] = true
 	}
 	for _, f := range flows {
-		f.Cookie = openflow.Cookie(owner)
-		k := f.Key()
-		s.flows[k], s.byFlow[k] = f, owner
+		s.put(owner, f)
 	}
+	s.tidy(owner)
 	return nil
+}
+
+// of is what owner has; it is made when there is nothing.
+func (s *Switch) of(owner string) *belongings {
+	b, ok := s.owners[owner]
+	if !ok {
+		b = &belongings{flows: map[flow.Key]bool{}, groups: map[uint32]bool{}}
+		s.owners[owner] = b
+	}
+	return b
+}
+
+// tidy forgets an owner that has nothing.
+func (s *Switch) tidy(owner string) {
+	if b, ok := s.owners[owner]; ok && len(b.flows)+len(b.groups) == 0 {
+		delete(s.owners, owner)
+	}
+}
+
+func (s *Switch) put(owner string, f flow.Flow) {
+	f.Cookie = openflow.Cookie(owner)
+	k := f.Key()
+	s.take(k)
+	s.flows[k] = ownedFlow{Flow: f, owner: owner}
+	s.of(owner).flows[k] = true
+	if s.index[f.Table] == nil {
+		s.index[f.Table] = newTable()
+	}
+	s.index[f.Table].add(f)
+}
+
+func (s *Switch) take(k flow.Key) {
+	old, ok := s.flows[k]
+	if !ok {
+		return
+	}
+	delete(s.flows, k)
+	delete(s.of(old.owner).flows, k)
+	s.index[k.Table].remove(k)
+}
+
+// Connections returns the connection table, sorted.
+func (s *Switch) Connections() []Connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns.list()
+}
+
+// ForgetConnections empties the connection table.
+func (s *Switch) ForgetConnections() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = newConntrack()
 }
 
 func (s *Switch) check(owner string, flows []flow.Flow, groups []flow.Group) error {
@@ -94,18 +163,10 @@ func (s *Switch) check(owner string, flows []flow.Flow, groups []flow.Group) err
 	seen := map[flow.Key]bool{}
 	for _, f := range flows {
 		k := f.Key()
-		if other, ok := s.byFlow[k]; ok && other != owner {
-			errs = append(errs, &openflow.ConflictError{Owner: owner, Other: other, Entry: "flow " + k.String()})
+		if old, ok := s.flows[k]; ok && old.owner != owner {
+			errs = append(errs, &openflow.ConflictError{Owner: owner, Other: old.owner, Entry: "flow " + k.String()})
 		}
-		if seen[k] {
-			errs = append(errs, fmt.Errorf("flow %s is named twice", k))
-		}
-		seen[k] = true
-		errs = append(errs, f.Check())
-		if !s.tables[f.Table] {
-			errs = append(errs, fmt.Errorf("flow %s: no table %d", f, f.Table))
-		}
-		errs = append(errs, s.checkTargets(f, f.Actions, known))
+		errs = append(errs, s.checkFlow(f, k, seen, known))
 	}
 	for _, g := range groups {
 		for _, b := range g.Buckets {
@@ -113,6 +174,19 @@ func (s *Switch) check(owner string, flows []flow.Flow, groups []flow.Group) err
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Switch) checkFlow(f flow.Flow, k flow.Key, seen map[flow.Key]bool, groups map[uint32]bool) error {
+	var errs []error
+	if seen[k] {
+		errs = append(errs, fmt.Errorf("flow %s is named twice", k))
+	}
+	seen[k] = true
+	errs = append(errs, f.Check())
+	if !s.tables[f.Table] {
+		errs = append(errs, fmt.Errorf("flow %s: no table %d", f, f.Table))
+	}
+	return errors.Join(append(errs, s.checkTargets(f, f.Actions, groups))...)
 }
 
 // checkTargets refuses actions that lead to tables or groups that are not
@@ -145,18 +219,18 @@ func (s *Switch) checkTargets(of fmt.Stringer, actions []flow.Action, groups map
 
 // remove takes away all that owner wants.
 func (s *Switch) remove(owner string) {
-	for k, o := range s.byFlow {
-		if o == owner {
-			delete(s.flows, k)
-			delete(s.byFlow, k)
-		}
+	b, ok := s.owners[owner]
+	if !ok {
+		return
 	}
-	for id, o := range s.byGroup {
-		if o == owner {
-			delete(s.groups, id)
-			delete(s.byGroup, id)
-		}
+	for k := range b.flows {
+		s.take(k)
 	}
+	for id := range b.groups {
+		delete(s.groups, id)
+		delete(s.byGroup, id)
+	}
+	delete(s.owners, owner)
 }
 
 // Delete is openflow.Target.Delete.
@@ -171,7 +245,7 @@ func (s *Switch) Prune(live func(owner string) bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
-	for _, owner := range s.owners() {
+	for _, owner := range slices.Sorted(maps.Keys(s.owners)) {
 		if !live(owner) {
 			s.remove(owner)
 			n++
@@ -184,18 +258,7 @@ func (s *Switch) Prune(live func(owner string) bool) int {
 func (s *Switch) Owners() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owners()
-}
-
-func (s *Switch) owners() []string {
-	set := map[string]bool{}
-	for _, o := range s.byFlow {
-		set[o] = true
-	}
-	for _, o := range s.byGroup {
-		set[o] = true
-	}
-	return slices.Sorted(maps.Keys(set))
+	return slices.Sorted(maps.Keys(s.owners))
 }
 
 // Complete is openflow.Target.Complete: here every flow has an owner.
@@ -213,7 +276,8 @@ func (s *Switch) Flows() []flow.Flow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]flow.Flow, 0, len(s.flows))
-	for _, f := range s.flows {
+	for _, o := range s.flows {
+		f := o.Flow
 		f.Cookie = 0
 		out = append(out, f)
 	}

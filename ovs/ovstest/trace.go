@@ -5,7 +5,6 @@ package ovstest
 import (
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 
 	"github.com/waymark-net/waymark/ovs/flow"
@@ -18,6 +17,10 @@ type Verdict struct {
 	Outputs []Output
 	// Flows are those that it met.
 	Flows []flow.Flow
+	// Choices counts lookups in which several conjunctive matches of one
+	// priority were complete. Open vSwitch takes any of them; the one with the
+	// lowest number is followed here.
+	Choices int
 	// Err is set when the tracer cannot tell: two flows of the same priority
 	// match, a loop, or an action it does not know.
 	Err error
@@ -53,103 +56,83 @@ func (v Verdict) Met() string {
 	return b.String()
 }
 
-// maxDepth bounds resubmits, as in Open vSwitch.
-const maxDepth = 64
+// Limits of Open vSwitch: how deep a resubmit to the same or an earlier table may
+// nest, and how many lookups a packet may need.
+const (
+	maxDepth   = 64
+	maxLookups = 4096
+)
 
-// Trace says what the switch does with p. It knows the actions of the
-// forwarding pipeline; ct and conjunction make the verdict an error.
-func (s *Switch) Trace(p Packet) Verdict {
+// Trace says what the switch does with p. A packet that goes through ct gets the
+// state that the switch's own connection table gives it, and its commit is
+// remembered for the packets that follow; ctNext, bits of ct_state, takes the
+// place of the table for the first packets that ct sends on to another table,
+// like --ct-next of ofproto/trace. ct with nat makes the verdict an error.
+func (s *Switch) Trace(p Packet, ctNext ...uint32) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := p.Check(); err != nil {
 		return Verdict{Err: fmt.Errorf("packet %s: %w", p, err)}
 	}
-	t := &tracer{sw: s, values: map[flow.Field][]byte{}}
-	for _, fm := range p {
-		t.values[fm.Field] = append([]byte(nil), fm.Value...)
-	}
-	if err := t.lookup(0, 0); !errors.Is(err, errEnd) {
-		t.verdict.Err = err
-	}
+	t := &tracer{sw: s, state: newState(p), next: ctNext}
+	t.verdict.Err = t.lookup(0, 0, 0)
 	return t.verdict
 }
 
 type tracer struct {
+	*state
 	sw      *Switch
-	values  map[flow.Field][]byte
 	verdict Verdict
+	// next are the states that the test gives.
+	next    []uint32
+	lookups int
 }
 
-// errEnd ends the processing of a packet without fault.
+// errEnd ends a list of actions without fault.
 var errEnd = errors.New("end")
 
-// metadata are the fields that every packet has, 0 unless set.
-func metadata(f flow.Field) bool {
-	return f <= flow.FieldMetadata || f == flow.FieldVLANVID || f == flow.FieldIPFrag
-}
-
-func (t *tracer) get(f flow.Field) ([]byte, bool) {
-	if v, ok := t.values[f]; ok {
-		return v, true
+// lookup runs the packet through a table and those that follow. from is the
+// table that leads to it.
+func (t *tracer) lookup(table, from uint8, depth int) error {
+	if t.lookups++; t.lookups > maxLookups {
+		return fmt.Errorf("more than %d lookups", maxLookups)
 	}
-	return make([]byte, f.Info().Bytes), metadata(f)
-}
-
-func (t *tracer) matches(m flow.Match) bool {
-	for _, fm := range m {
-		v, ok := t.get(fm.Field)
-		if !ok {
-			return false
-		}
-		for i := range v {
-			mask := byte(0xff)
-			if fm.Mask != nil {
-				mask = fm.Mask[i]
-			}
-			if v[i]&mask != fm.Value[i] {
-				return false
-			}
-		}
+	if table <= from {
+		depth++
 	}
-	return true
-}
-
-// lookup runs the packet through a table and those that follow.
-func (t *tracer) lookup(table uint8, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("more than %d tables deep", maxDepth)
 	}
-	var best, rival *flow.Flow
-	for _, f := range t.sw.flows {
-		switch {
-		case f.Table != table || !t.matches(f.Match):
-		case best == nil || f.Priority > best.Priority:
-			best, rival = &f, nil
-		case f.Priority == best.Priority:
-			rival = &f
-		}
-	}
-	if best == nil {
+	tb, ok := t.sw.index[table]
+	if !ok {
 		return nil
 	}
-	if rival != nil {
-		return fmt.Errorf("both match: %s and %s", best, rival)
+	r, choice, err := tb.lookup(t.state)
+	if choice {
+		t.verdict.Choices++
 	}
-	best.Cookie = 0
-	t.verdict.Flows = append(t.verdict.Flows, *best)
-	return t.run(best.Actions, depth)
+	if err != nil || r == nil {
+		return err
+	}
+	f := r.flow
+	f.Cookie = 0
+	t.verdict.Flows = append(t.verdict.Flows, f)
+	return t.run(f.Actions, table, depth)
 }
 
-func (t *tracer) run(actions []flow.Action, depth int) error {
+func (t *tracer) run(actions []flow.Action, table uint8, depth int) error {
 	for _, a := range actions {
-		if err := t.do(a, depth); err != nil {
+		switch err := t.do(a, table, depth); {
+		case errors.Is(err, errEnd):
+			return nil
+		case err != nil:
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *tracer) do(a flow.Action, depth int) error {
+func (t *tracer) do(a flow.Action, table uint8, depth int) error {
 	switch a := a.(type) {
 	case flow.Output:
 		t.output(a.Port)
@@ -162,17 +145,21 @@ func (t *tracer) do(a flow.Action, depth int) error {
 	case flow.Move:
 		t.store(a.Dest, t.bits(a.Source))
 	case flow.DecTTL:
-		ttl, ok := t.get(flow.FieldIPTTL)
-		if !ok || ttl[0] <= 1 {
+		ttl := t.uint(flow.FieldIPTTL)
+		if ttl <= 1 {
 			return errEnd
 		}
-		t.set(flow.IPTTL(ttl[0] - 1))
+		t.set(flow.IPTTL(uint8(ttl - 1)))
 	case flow.GotoTable:
-		return t.lookup(a.Table, depth+1)
+		return t.lookup(a.Table, table, depth)
 	case flow.Resubmit:
-		return t.lookup(a.Table, depth+1)
+		return t.lookup(a.Table, table, depth)
 	case flow.ToGroup:
-		return t.group(t.sw.groups[a.ID], depth)
+		return t.group(t.sw.groups[a.ID], table, depth)
+	case flow.CT:
+		return t.ct(a)
+	case flow.CTClear:
+		t.clear(ctFields...)
 	default:
 		return fmt.Errorf("the tracer does not know %v", a)
 	}
@@ -181,19 +168,16 @@ func (t *tracer) do(a flow.Action, depth int) error {
 
 // group follows every bucket of an "all" group and the first usable one of
 // others. Changes that a bucket makes to the packet end with it.
-func (t *tracer) group(g flow.Group, depth int) error {
+func (t *tracer) group(g flow.Group, table uint8, depth int) error {
 	for _, b := range g.Buckets {
 		if g.Type == flow.GroupSelect && b.Weight == 0 {
 			continue
 		}
-		saved := t.values
-		t.values = make(map[flow.Field][]byte, len(saved))
-		for f, v := range saved {
-			t.values[f] = v
-		}
-		err := t.run(b.Actions, depth)
-		t.values = saved
-		if err != nil && !errors.Is(err, errEnd) {
+		saved := t.state
+		t.state = saved.clone()
+		err := t.run(b.Actions, table, depth)
+		t.state = saved
+		if err != nil {
 			return err
 		}
 		if g.Type != flow.GroupAll {
@@ -204,51 +188,12 @@ func (t *tracer) group(g flow.Group, depth int) error {
 }
 
 func (t *tracer) output(port uint32) {
-	in, _ := t.get(flow.FieldInPort)
-	from := uint32(new(big.Int).SetBytes(in).Uint64())
+	from := uint32(t.uint(flow.FieldInPort))
 	if port == from {
 		return
 	}
 	if port == flow.PortInPort {
 		port = from
 	}
-	p := make(Packet, 0, len(t.values))
-	for f, v := range t.values {
-		p = append(p, flow.FieldMatch{Field: f, Value: append([]byte(nil), v...)})
-	}
-	t.verdict.Outputs = append(t.verdict.Outputs, Output{Port: port, Packet: p.Canonical()})
-}
-
-func (t *tracer) set(m flow.FieldMatch) {
-	old, _ := t.get(m.Field)
-	v := make([]byte, len(old))
-	for i := range v {
-		mask := byte(0xff)
-		if m.Mask != nil {
-			mask = m.Mask[i]
-		}
-		v[i] = old[i]&^mask | m.Value[i]
-	}
-	t.values[m.Field] = v
-}
-
-func (t *tracer) bits(s flow.Subfield) *big.Int {
-	v, _ := t.get(s.Field)
-	n := new(big.Int).SetBytes(v)
-	n.Rsh(n, uint(s.Offset))
-	return n.And(n, mask(s.N))
-}
-
-func mask(n int) *big.Int {
-	m := new(big.Int).Lsh(big.NewInt(1), uint(n))
-	return m.Sub(m, big.NewInt(1))
-}
-
-func (t *tracer) store(s flow.Subfield, bits *big.Int) {
-	v, _ := t.get(s.Field)
-	n := new(big.Int).SetBytes(v)
-	hole := new(big.Int).Lsh(mask(s.N), uint(s.Offset))
-	n.AndNot(n, hole)
-	n.Or(n, new(big.Int).Lsh(bits, uint(s.Offset)))
-	t.values[s.Field] = n.FillBytes(make([]byte, len(v)))
+	t.verdict.Outputs = append(t.verdict.Outputs, Output{Port: port, Packet: t.packet()})
 }

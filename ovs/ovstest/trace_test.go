@@ -42,6 +42,10 @@ func traceFlows(t *testing.T) []flow.Flow {
 		"table=10, priority=10,ipv6,ipv6_dst=fd00::/64 actions=move:NXM_NX_REG1[0..15]->NXM_NX_REG2[16..31],goto_table:20",
 		"table=10, priority=10,icmp6,icmp_type=135,nd_target=fe80::1 actions=output:3",
 		"table=10, priority=11,arp,arp_op=1,arp_tpa=10.0.0.2 actions=group:7",
+		"table=0, priority=10,ipv6,in_port=4 actions=move:NXM_NX_IPV6_DST[]->NXM_NX_XXREG3[],resubmit(,20),resubmit(,10)",
+		"table=20, priority=30,ipv6,reg15=0x9 actions=set_field:0x7->reg5,dec_ttl,set_field:0x8->reg5",
+		"table=10, priority=30,ipv6,reg12=0xfd000000,reg5=0x7 actions=output:2",
+		"table=10, priority=30,ipv6,reg12=0xfd000000,reg5=0x8 actions=output:3",
 		"table=20, priority=10,ip,reg1=0x2 actions=output:NXM_NX_REG1[]",
 		"table=20, priority=10,ipv6,reg2=0x20000/0xff0000 actions=output:3",
 	} {
@@ -68,6 +72,8 @@ var traceCases = []struct {
 	{"ipv6, moved bits", TCP(hop, a6, b6, 1000, 80), "output:3"},
 	{"solicitation", Solicit(hop, a6, netip.MustParseAddr("ff02::1:ff00:1"), netip.MustParseAddr("fe80::1"), macA), "output:3"},
 	{"group", ARP(hop, 1, macA, a4, make(net.HardwareAddr, 6), b4), "output:2,output:3"},
+	{"registers stay after a resubmit", TCP(Hop{InPort: 4, Src: macA, Dst: macB}, a6, netip.MustParseAddr("fd00::9"), 1, 2), "output:3"},
+	{"ttl ends a resubmit alone", TCP(Hop{InPort: 4, Src: macA, Dst: macB, TTL: 1}, a6, netip.MustParseAddr("fd00::9"), 1, 2), "output:2"},
 	{"no flow", TCP(Hop{InPort: 2, Src: macA, Dst: macB}, a4, b4, 1, 2), "drop"},
 }
 

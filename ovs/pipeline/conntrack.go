@@ -87,6 +87,9 @@ func (b *builder) baseConntrack() {
 		b.add(TableConntrack, prioMain, flow.Match{flow.EthType(f.ethType)}, f.track())
 	}
 	exempt := []flow.Action{setBit(exemptBit), flow.GotoTable{Table: TableL3Forward}}
+	for _, f := range families() {
+		b.add(TableConntrackState, prioQuiet, f.midStream(), setBit(replyBit), flow.GotoTable{Table: TableJudgeSource})
+	}
 	b.add(TableConntrackState, prioForbid, flow.Match{flow.CTState(flow.CTRelated|flow.CTTracked, 0)}, exempt...)
 	b.add(TableConntrackState, prioExact, flow.Match{mark(exemptMark)}, exempt...)
 	b.add(TableConntrackState, prioDefault, flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, 0)},
@@ -95,13 +98,30 @@ func (b *builder) baseConntrack() {
 		intoGateway()...)
 }
 
+// midStream matches what seems to be an answer of a TCP connection that the
+// tracker does not know: one that is older than the tracker's table, which the
+// userspace datapath loses when it restarts. The tracker takes any segment but a
+// SYN-ACK for the first of a new connection. So the side that sends first after
+// a restart would be the client, and its policy that of the wrong direction.
+// Services listen on low ports and clients connect from high ones (RFC 6056,
+// section 3.2; Linux begins at 32768), which tells answers. They are judged as
+// such but not recorded: the next segment of the client is.
+func (f family) midStream() flow.Match {
+	const high = 0x8000
+	return flow.Match{
+		flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType), flow.IPProto(flow.ProtoTCP),
+		flow.TCPFlags(0, flow.TCPSyn), flow.UintMask(flow.FieldTCPSrc, 0, high), flow.UintMask(flow.FieldTCPDst, high, high),
+	}
+}
+
 // mark matches connections by a bit of their mark.
 func mark(bit uint32) flow.FieldMatch {
 	return flow.UintMask(flow.FieldCTMark, uint64(bit), uint64(bit))
 }
 
 // exemptNode is for what the node itself sends to its Pods. What it answers is
-// judged: the connection belongs to the Pod.
+// judged: the connection belongs to the Pod. What Pods seem to answer it in a
+// connection that the tracker does not know passes, until the node sends again.
 func (b *builder) exemptNode(p GatewayParams) {
 	all := slices.Concat(p.Addrs, p.NodeAddrs)
 	slices.SortFunc(all, netip.Addr.Compare)
@@ -109,6 +129,8 @@ func (b *builder) exemptNode(p GatewayParams) {
 		b.add(TableConntrackState, prioMain,
 			flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))},
 			setBit(exemptBit), flow.GotoTable{Table: TableL3Forward})
+		answer := append(familyOf(a).midStream(), source(fromPod), flow.IPDst(single(a)))
+		b.add(TableConntrackState, prioQuiet+5, answer, setBit(exemptBit), setBit(replyBit), flow.GotoTable{Table: TableL3Forward})
 	}
 }
 
@@ -120,7 +142,8 @@ func (b *builder) loop(a netip.Addr) {
 		setBit(loopedBit), familyOf(a).track())
 }
 
-// baseCommit: an ICMP error about a connection is not one of its own.
+// baseCommit: an ICMP error about a connection is not one of its own, and an
+// answer must not become the first packet of one.
 func (b *builder) baseCommit() {
 	exec := []flow.Action{flow.Move{
 		Source: flow.Subfield{Field: flow.FieldReg(metaRegister), Offset: markOffset, N: markBits},
@@ -134,7 +157,7 @@ func (b *builder) baseCommit() {
 	}
 	for _, f := range families() {
 		b.add(TableCommit, prioMain,
-			flow.Match{flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType)},
+			flow.Match{hasNot(replyBit), flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType)},
 			flow.CT{Commit: true, Zone: f.zone, Table: flow.NoTable, Exec: exec}, flow.GotoTable{Table: TableOutput})
 	}
 }

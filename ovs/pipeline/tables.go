@@ -191,7 +191,7 @@ func ruleTables(direction string, first uint8) []Table {
 			ID: first, Name: direction + "Admin", Subroutine: true,
 			Purpose: "Rules of the admin tier, by priority. Accept and deny end the judgement. Denies everything for Pods " +
 				"that wait for their policies.",
-			Miss:    next(first + 1),
+			Miss: next(first + 1),
 		},
 		{
 			ID: first + 1, Name: direction + "Policy", Subroutine: true,
@@ -201,7 +201,7 @@ func ruleTables(direction string, first uint8) []Table {
 		{
 			ID: first + 2, Name: direction + "Isolate", Subroutine: true,
 			Purpose: "Denies everything else for Pods that a NetworkPolicy isolates.",
-			Miss: next(first + 3),
+			Miss:    next(first + 3),
 		},
 		{
 			ID: first + 3, Name: direction + "Baseline", Subroutine: true,

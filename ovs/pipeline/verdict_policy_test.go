@@ -130,6 +130,28 @@ func judgeCases() []verdictCase {
 	}
 }
 
+// midStreamCases: the tracker has lost its table.
+func midStreamCases() []verdictCase {
+	const (
+		c4   = fromC + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.4,"
+		toC4 = fromGW + toC + "tcp,nw_ttl=64,nw_dst=10.10.1.4,"
+		high = "tcp_src=80,tcp_dst=40000,"
+	)
+	return []verdictCase{
+		{"answer of a server", c4 + "nw_dst=10.10.1.2," + high + "tcp_flags=ack", "output:11 reg0=0x411 reg4=0x7"},
+		{"answer of a server, IPv6", fromD + toGW + "tcp6,nw_ttl=64,ipv6_src=fd10:0:0:1::5,ipv6_dst=fd10:0:0:1::2," + high + "tcp_flags=ack|psh", "output:11 reg4=0x7"},
+		{"answer of a server from a port that is closed", c4 + "nw_dst=10.10.1.2,tcp_src=81,tcp_dst=40000,tcp_flags=ack", denied},
+		{"answer of a server to a stranger", c4 + "nw_dst=10.10.1.3," + high + "tcp_flags=ack", denied},
+		{"first segment that looks like it", c4 + "nw_dst=10.10.1.2," + high + "tcp_flags=syn", denied},
+		{"answer to a client", toC4 + "nw_src=203.0.113.7,tcp_src=443,tcp_dst=40000,tcp_flags=ack", "output:13 reg5=0x8"},
+		{"answer to a client who may not connect", toC4 + "nw_src=203.0.113.200,tcp_src=443,tcp_dst=40000,tcp_flags=ack", denied},
+		{"segment of a client", fromA + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.2,nw_dst=10.10.1.4,tcp_src=40000,tcp_dst=80,tcp_flags=ack", "output:13 reg0=0x11 reg4=0x7"},
+		{"answer to the node", c4 + "nw_dst=192.0.2.1,tcp_src=8443,tcp_dst=40000,tcp_flags=ack", "output:1 reg0=0x521"},
+		{"answer of the node", toC4 + "nw_src=192.0.2.1,tcp_src=443,tcp_dst=40000,tcp_flags=ack", denied},
+		{"request of the node", toC4 + "nw_src=192.0.2.1,tcp_src=40000,tcp_dst=8443,tcp_flags=ack", "output:13 reg0=0x112"},
+	}
+}
+
 // loopCases: a Pod connects to a hostPort of its node that belongs to another
 // Pod of it.
 func loopCases() []verdictCase {

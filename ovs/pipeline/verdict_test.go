@@ -2,7 +2,14 @@
 
 package pipeline
 
-import "github.com/waymark-net/waymark/ovs/flow"
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/ovstest"
+)
 
 // verdictCase is a packet in the notation of ovs-fields(7) and what becomes
 // of it: "output:PORT" and the header fields that matter, or "drop TABLE/PRIO"
@@ -61,7 +68,8 @@ const (
 func verdicts() []verdictCase {
 	var out []verdictCase
 	for _, cases := range [][]verdictCase{classifyCases(), spoofIPv4Cases(), spoofIPv6Cases(), neighbourCases(),
-		forwardCases(), tunnelCases(), ttlCases(), fragmentCases(), exemptCases(), judgeCases(), loopCases()} {
+		forwardCases(), tunnelCases(), ttlCases(), fragmentCases(), exemptCases(), judgeCases(), midStreamCases(),
+		loopCases()} {
 		out = append(out, cases...)
 	}
 	return out
@@ -274,4 +282,83 @@ func fragmentCases() []verdictCase {
 		{"fragmented solicitation", fromA + "dl_dst=33:33:ff:00:00:01,icmp6,nw_frag=first,icmpv6_type=135,nw_ttl=255,ipv6_src=fd10:0:0:1::2,ipv6_dst=ff02::1:ff00:1,nd_target=fd10:0:0:1::1,nd_sll=0e:00:00:00:00:0a", wrongND},
 		{"fragmented advertisement of the gateway", fromA + toGW + "icmp6,nw_frag=first,icmpv6_type=136,nw_ttl=255,ipv6_src=fd10:0:0:1::1,ipv6_dst=fd10:0:0:1::3,nd_target=fd10:0:0:1::1", wrongND},
 	}
+}
+
+// parsePacket reads the notation of a case.
+func parsePacket(t *testing.T, packet string) ovstest.Packet {
+	t.Helper()
+	f, err := flow.ParseFlow(strings.TrimSuffix(packet, ",") + " actions=drop")
+	if err != nil {
+		t.Fatalf("packet %s: %v", packet, err)
+	}
+	return f.Match
+}
+
+// checkVerdict compares a verdict with what a case wants.
+func checkVerdict(t *testing.T, want string, v ovstest.Verdict) {
+	t.Helper()
+	got := v.String()
+	if got == "drop" && len(v.Flows) > 0 {
+		last := v.Flows[len(v.Flows)-1]
+		got = fmt.Sprintf("drop %d/%d", last.Table, last.Priority)
+	}
+	action, fields := want, []string(nil)
+	if !strings.HasPrefix(want, "drop") {
+		words := strings.Fields(want)
+		action, fields = words[0], words[1:]
+	}
+	if got != action {
+		t.Errorf("got %s, want %s; the packet met:\n%s", got, action, v.Met())
+		return
+	}
+	for _, f := range fields {
+		if out := v.Outputs[0].Packet.String() + ","; !strings.Contains(out, f+",") {
+			t.Errorf("%s is not in %s; the packet met:\n%s", f, out, v.Met())
+		}
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	for _, c := range verdicts() {
+		t.Run(c.name, func(t *testing.T) {
+			// A switch of its own: what other packets left in the table of
+			// connections must not matter.
+			sw := ovstest.NewSwitch(ovstest.SwitchParams{Tables: tableIDs()})
+			if err := sw.Update("all", testFlows(), nil); err != nil {
+				t.Fatal(err)
+			}
+			// ofproto/trace wants the protocol of the connection as well.
+			packet, state := strings.Replace(c.packet, "ct_nw_proto=6,", "", 1), []uint32(nil)
+			if words, ok := c.state(); ok {
+				packet = ctState.ReplaceAllString(packet, "")
+				state = []uint32{ctBits(t, words)}
+			}
+			checkVerdict(t, c.want, sw.Trace(parsePacket(t, packet), state...))
+		})
+	}
+}
+
+// ctBits reads the words of --ct-next.
+func ctBits(t *testing.T, words string) uint32 {
+	t.Helper()
+	names := map[string]uint32{
+		"trk": flow.CTTracked, "new": flow.CTNew, "est": flow.CTEstablished, "rel": flow.CTRelated,
+		"rpl": flow.CTReply, "inv": flow.CTInvalid,
+	}
+	var bits uint32
+	for w := range strings.SplitSeq(words, ",") {
+		if names[w] == 0 {
+			t.Fatalf("%q is no bit of ct_state", w)
+		}
+		bits |= names[w]
+	}
+	return bits
+}
+
+func tableIDs() []uint8 {
+	var ids []uint8
+	for _, tb := range Tables() {
+		ids = append(ids, tb.ID)
+	}
+	return ids
 }
