@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	of "github.com/contiv/libOpenflow/openflow13"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waymark-net/waymark/ovs/flow"
@@ -132,12 +133,53 @@ func TestGroupRoundTrip(t *testing.T) {
 	}
 }
 
+func entryOf(t testing.TB, f flow.Flow) *entry {
+	t.Helper()
+	entries := map[flow.Key]*entry{}
+	if err := addEntries(entries, []flow.Flow{f}); err != nil {
+		t.Fatal(err)
+	}
+	e := entries[f.Key()]
+	e.owner = &ownerState{name: "x", cookie: Cookie("x")}
+	return e
+}
+
+// TestFlowModLayout compares with what libOpenflow makes of the same flow.
+func TestFlowModLayout(t *testing.T) {
+	f := parse(t, "table=10, priority=100,ip,reg1=0x5/0xff actions=set_field:0x1->reg2,goto_table:20")
+	want := of.NewFlowMod()
+	want.Header.Xid = 7
+	want.Cookie, want.TableId, want.Priority = Cookie("x"), f.Table, f.Priority
+	want.Match.AddField(of.MatchField{Class: of.OXM_CLASS_OPENFLOW_BASIC, Field: of.OXM_FIELD_ETH_TYPE, Length: 2, Value: &of.EthTypeField{EthType: 0x800}})
+	value, mask := raw{0, 0, 0, 5}, raw{0, 0, 0, 0xff}
+	want.Match.Fields = append([]of.MatchField{{Class: of.OXM_CLASS_NXM_1, Field: 1, HasMask: true, Length: 8, Value: &value, Mask: &mask}}, want.Match.Fields...)
+	want.Match.Length += 12
+	apply := of.NewInstrApplyActions()
+	reg := raw{0, 0, 0, 1}
+	if err := apply.AddAction(of.NewActionSetField(of.MatchField{Class: of.OXM_CLASS_NXM_1, Field: 2, Length: 4, Value: &reg}), false); err != nil {
+		t.Fatal(err)
+	}
+	want.AddInstruction(apply)
+	want.AddInstruction(of.NewInstrGotoTable(20))
+	laidOut, err := want.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := flowAdd(entryOf(t, f))(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(laidOut, got); diff != "" {
+		t.Errorf("(-libOpenflow +got):\n%s", diff)
+	}
+}
+
 func TestMessagesCarryTheirLength(t *testing.T) {
 	f := parse(t, everything[5])
 	for name, b := range map[string]builder{
 		"hello": helloMessage, "flow dump": flowDumpRequest, "group dump": groupDumpRequest,
-		"barrier": plainMessage(20), "add": flowAdd(f, 1), "delete": flowDelete(f.Table, f.Priority, encodeMatch(f.Match)),
-		"bundle open": bundle{3}.control(0), "bundle add": bundle{3}.add(flowAdd(f, 1)),
+		"barrier": plainMessage(20), "add": flowAdd(entryOf(t, f)), "delete": flowDelete(f.Table, f.Priority, encodeMatch(f.Match)),
+		"bundle open": bundle{3}.control(0), "bundle add": bundle{3}.add(flowAdd(entryOf(t, f))),
 	} {
 		msg, err := b(77)
 		if err != nil {

@@ -302,13 +302,9 @@ func (p *peer) control() uint16 {
 
 func bundleOps(t *testing.T) []op {
 	t.Helper()
-	entries, err := newEntries("x", []flow.Flow{simple(0, 1, 1), simple(0, 2, 1), simple(0, 3, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ops []op
-	for k, e := range entries {
-		ops = append(ops, op{kind: flowsAdd, key: k, entry: e, owner: "x"})
+	for _, f := range []flow.Flow{simple(0, 1, 1), simple(0, 2, 1), simple(0, 3, 1)} {
+		ops = append(ops, op{kind: flowsAdd, key: f.Key(), entry: entryOf(t, f), owner: "x"})
 	}
 	return ops
 }

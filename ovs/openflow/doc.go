@@ -9,14 +9,18 @@
 //	t := openflow.New(openflow.Params{Socket: "/var/run/openvswitch/br-int.mgmt"})
 //	go t.Run(ctx)                      // owns the connection
 //	err := t.Update(owner, flows, nil) // declares all that owner wants
+//	err = t.Patch(changes...)          // changes some flows of several owners
 //	err = t.Sync(ctx, owner)           // waits until the switch has it
 //	t.Delete(owner)
 //	t.Prune(isLive)
 //	t.Complete()                       // from now on the rest may be removed
 //
-// Update, Delete, Prune and Complete only record intent and may be called at
-// any time, also without a connection. Concurrent changes are sent together in
-// one atomic bundle, followed by a barrier.
+// Update, Patch, Delete, Prune and Complete only record intent and may be called
+// at any time, also without a connection. What one call records is sent in one
+// atomic bundle, followed by a barrier, together with whatever else was recorded
+// by then. Open vSwitch sets no limit to a bundle; one of 100,000 flows takes
+// three seconds and 130 MB of the memory of ovs-vswitchd, most of which are the
+// flows themselves.
 //
 // # Adoption
 //
@@ -35,7 +39,7 @@
 //
 // # Audit
 //
-// Every AuditInterval the flows and groups are read again and differences are
+// Every AuditInterval, but for no more than a twentieth of the time, the flows and groups are read again and differences are
 // repaired and counted. The audit also finds a switch that no longer answers:
 // after 30 s without a reply the connection is given up and made again. Echo
 // requests of the switch are answered at any time.

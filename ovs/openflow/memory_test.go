@@ -83,7 +83,7 @@ func (m *memory) commit(_ context.Context, ops []op) error {
 		lines = append(lines, word+" "+describe(o))
 		switch o.kind {
 		case flowsAdd, flowsModify:
-			f := o.entry.flow
+			f := o.entry.flow()
 			m.table[o.key] = f
 		case flowsDelete:
 			delete(m.table, o.key)

@@ -375,3 +375,52 @@ func TestManyOwnersShareBundles(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 }
+
+func TestPatchMovesFlows(t *testing.T) {
+	t.Parallel()
+	o := startOVS(t)
+	target, stop := start(t, o, time.Hour)
+	target.Complete()
+	flows := parse(t,
+		"table=0, priority=1,in_port=1 actions=drop",
+		"table=0, priority=1,in_port=2 actions=drop",
+		"table=0, priority=1,in_port=3 actions=drop")
+	patch := func(changes ...flow.Change) {
+		t.Helper()
+		if err := target.Patch(changes...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch(flow.Change{Owner: "a", Set: flows[:2]}, flow.Change{Owner: "b", Set: flows[2:]})
+	syncAll(t, target)
+	patch(flow.Change{Owner: "a", Remove: []flow.Key{flows[1].Key()}}, flow.Change{Owner: "b", Set: flows[1:2]})
+	syncAll(t, target, "a", "b")
+	if s := target.Stats(); s.Bundles != 2 || s.FlowAdds != 3 || s.FlowModifies != 1 || s.FlowDeletes != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	cookies := map[uint64]int{}
+	for _, f := range o.Flows(bridge) {
+		cookies[f.Cookie]++
+	}
+	if diff := cmp.Diff(map[uint64]int{openflow.Cookie("a"): 1, openflow.Cookie("b"): 2}, cookies); diff != "" {
+		t.Errorf("cookies (-want +got):\n%s", diff)
+	}
+	before := o.Dump(bridge)
+	patch(flow.Change{Owner: "a", Set: parse(t, "table=0, priority=9,in_port=4 actions=group:4711"), Remove: []flow.Key{flows[0].Key()}})
+	if err := target.Sync(deadline(t), "a"); !errors.Is(err, openflow.ErrRefused) {
+		t.Errorf("error %v", err)
+	}
+	if diff := cmp.Diff(before, o.Dump(bridge)); diff != "" {
+		t.Errorf("a refused patch changed the switch:\n%s", diff)
+	}
+	stop()
+	again, _ := start(t, o, time.Hour)
+	if err := again.Patch(flow.Change{Owner: "a", Set: flows[:1]}, flow.Change{Owner: "b", Set: flows[1:]}); err != nil {
+		t.Fatal(err)
+	}
+	again.Complete()
+	syncAll(t, again)
+	if s := again.Stats(); mods(s) != 0 {
+		t.Errorf("a restart with nothing changed is not silent: %+v", s)
+	}
+}

@@ -11,12 +11,23 @@ import (
 	"github.com/waymark-net/waymark/ovs/flow"
 )
 
-// entry is a flow that an owner wants. Entries do not change.
+// entry is a flow that an owner wants. It is kept as it is sent, which takes a
+// fraction of the memory of a flow.Flow. Entries do not change, except for at,
+// which the lock of the Target guards.
 type entry struct {
-	flow   flow.Flow
-	owner  string
-	cookie uint64
-	sum    uint64
+	key          flow.Key
+	owner        *ownerState
+	instructions string
+	sum          uint64
+	// at is where the entry is in owner.flows.
+	at int
+}
+
+// flow is the entry as data, for messages to people.
+func (e *entry) flow() flow.Flow {
+	f := flow.Flow{Table: e.key.Table, Priority: e.key.Priority, Cookie: e.owner.cookie, Match: e.key.Match()}
+	f.Actions, _ = decodeInstructions([]byte(e.instructions))
+	return f
 }
 
 // groupEntry is a group that an owner wants. groupEntries do not change.
@@ -47,8 +58,10 @@ func sumActions(actions []flow.Action) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return maphash.Bytes(seed, b) | 1, nil
+	return sumInstructions(b), nil
 }
+
+func sumInstructions(b []byte) uint64 { return maphash.Bytes(seed, b) | 1 }
 
 func sumGroup(g flow.Group) (uint64, error) {
 	b, err := encodeBuckets(g)
@@ -65,6 +78,8 @@ func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
 		flows:  make(map[flow.Key]present, len(flows)),
 		groups: make(map[uint32]uint64, len(groups)),
 	}
+	// Many flows do the same.
+	sums := map[string]uint64{}
 	for _, r := range flows {
 		match, err := decodeMatch(r.match)
 		if err != nil {
@@ -73,8 +88,13 @@ func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
 		}
 		key := flow.Flow{Table: r.table, Priority: r.priority, Match: match}.Key()
 		p := present{cookie: r.cookie}
-		if f, err := r.decode(); err == nil && r.timeouts == 0 {
-			p.sum, _ = sumActions(f.Actions)
+		if r.timeouts == 0 {
+			sum, known := sums[string(r.actions)]
+			if !known {
+				sum = r.sum()
+				sums[string(r.actions)] = sum
+			}
+			p.sum = sum
 		}
 		m.flows[key] = p
 	}
@@ -85,6 +105,16 @@ func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
 		}
 	}
 	return m
+}
+
+// sum is 0 for actions that Waymark does not use.
+func (r rawFlow) sum() uint64 {
+	actions, err := decodeInstructions(r.actions)
+	if err != nil {
+		return 0
+	}
+	sum, _ := sumActions(actions)
+	return sum
 }
 
 // opKind is in the order in which a bundle must hold the operations: flows
@@ -124,7 +154,7 @@ func (o op) String() string {
 		return fmt.Sprintf("flow table=%d, priority=%d, unknown match %x", o.foreign.table, o.foreign.priority, o.foreign.match)
 	}
 	if o.entry != nil {
-		return "flow " + o.entry.flow.String()
+		return "flow " + o.entry.flow().String()
 	}
 	return describeFlow(o.key)
 }
@@ -138,11 +168,11 @@ func (o op) message() builder {
 	case groupDelete:
 		return groupMessage(of.OFPGC_DELETE, flow.Group{ID: o.group})
 	case flowsDelete:
-		return flowDelete(o.key.Table, o.key.Priority, encodeMatch(o.key.Match()))
+		return flowDelete(o.key.Table, o.key.Priority, appendMatch(nil, o.key.Match()))
 	case foreignDelete:
 		return flowDelete(o.foreign.table, o.foreign.priority, o.foreign.match)
 	}
-	return flowAdd(o.entry.flow, o.entry.cookie)
+	return flowAdd(o.entry)
 }
 
 // diffFlow compares one flow. want is nil when nobody wants it.
@@ -154,9 +184,9 @@ func (m *mirror) diffFlow(k flow.Key, want *entry) (op, bool) {
 	case want == nil:
 		return op{kind: flowsDelete, key: k}, true
 	case !exists:
-		return op{kind: flowsAdd, key: k, entry: want, owner: want.owner}, true
-	case have.cookie != want.cookie || have.sum != want.sum:
-		return op{kind: flowsModify, key: k, entry: want, owner: want.owner}, true
+		return op{kind: flowsAdd, key: k, entry: want, owner: want.owner.name}, true
+	case have.cookie != want.owner.cookie || have.sum != want.sum:
+		return op{kind: flowsModify, key: k, entry: want, owner: want.owner.name}, true
 	}
 	return op{}, false
 }
@@ -191,7 +221,7 @@ func (m *mirror) apply(ops []op) {
 		case foreignDelete:
 			m.foreign = nil
 		default:
-			m.flows[o.key] = present{cookie: o.entry.cookie, sum: o.entry.sum}
+			m.flows[o.key] = present{cookie: o.entry.owner.cookie, sum: o.entry.sum}
 		}
 	}
 }

@@ -73,6 +73,10 @@ func (t *Target) runOnce(ctx context.Context) error {
 	return s.serve(ctx)
 }
 
+// auditShare bounds the part of the time that audits take to one in so many: to
+// read a hundred thousand flows is work, for the switch too.
+const auditShare = 20
+
 // session is the work on one connection, by the goroutine of Run.
 type session struct {
 	target *Target
@@ -108,7 +112,8 @@ func (s *session) start(ctx context.Context) error {
 }
 
 func (s *session) serve(ctx context.Context) error {
-	audit := time.NewTicker(s.target.params.AuditInterval)
+	interval := s.target.params.AuditInterval
+	audit := time.NewTimer(interval)
 	defer audit.Stop()
 	for {
 		var err error
@@ -120,7 +125,9 @@ func (s *session) serve(ctx context.Context) error {
 		case <-s.target.wake:
 			err = s.flush(ctx)
 		case <-audit.C:
+			began := time.Now()
 			err = s.audit(ctx)
+			audit.Reset(max(interval, auditShare*time.Since(began)))
 		}
 		if err != nil {
 			return err

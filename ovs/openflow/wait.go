@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // errNotReady is why a wait ended that no better reason is known for.
@@ -19,8 +18,13 @@ var errNotReady = errors.New("no answer from the switch yet")
 func (t *Target) Sync(ctx context.Context, owners ...string) error {
 	t.mu.Lock()
 	wanted := map[string]uint64{}
-	for owner, o := range t.owners {
-		if len(owners) == 0 || slices.Contains(owners, owner) {
+	for _, owner := range owners {
+		if o, ok := t.owners[owner]; ok {
+			wanted[owner] = o.wanted
+		}
+	}
+	if len(owners) == 0 {
+		for owner, o := range t.owners {
 			wanted[owner] = o.wanted
 		}
 	}

@@ -28,13 +28,6 @@ func (r *raw) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// rawInstruction is an encoded instruction.
-type rawInstruction struct{ *raw }
-
-func (rawInstruction) AddAction(of.Action, bool) error {
-	return errors.New("an encoded instruction takes no action")
-}
-
 func pad8(n int) int { return (n + 7) &^ 7 }
 
 // oxmHeader is the header of a field in a match or an action (OpenFlow 1.3.5,
@@ -64,41 +57,14 @@ func wireField(m flow.FieldMatch) flow.FieldMatch {
 }
 
 // encodeMatch lays m out as the fields of an OXM match, without its header.
-func encodeMatch(m flow.Match) []byte {
-	var b []byte
-	for _, fm := range m.Canonical() {
+func encodeMatch(m flow.Match) []byte { return appendMatch(nil, m.Canonical()) }
+
+// appendMatch is encodeMatch for a match that is canonical.
+func appendMatch(b []byte, m flow.Match) []byte {
+	for _, fm := range m {
 		b = appendField(b, wireField(fm))
 	}
 	return b
-}
-
-// matchMessage puts encoded fields into libOpenflow's match. It does not need
-// to know the fields, so that a flow that something else installed can be
-// deleted whatever it matches.
-func matchMessage(fields []byte) (of.Match, error) {
-	m := *of.NewMatch()
-	for len(fields) > 0 {
-		h, body, rest, err := nextField(fields)
-		if err != nil {
-			return of.Match{}, err
-		}
-		mf := of.MatchField{
-			Class:   uint16(h >> 16),
-			Field:   uint8(h >> 9 & 0x7f),
-			HasMask: h>>8&1 == 1,
-			Length:  uint8(h),
-		}
-		if mf.HasMask {
-			v, mask := raw(body[:len(body)/2]), raw(body[len(body)/2:])
-			mf.Value, mf.Mask = &v, &mask
-		} else {
-			v := raw(body)
-			mf.Value = &v
-		}
-		m.AddField(mf)
-		fields = rest
-	}
-	return m, nil
 }
 
 // The name under which Open vSwitch reports tcp_flags in OpenFlow 1.3: the class
