@@ -36,7 +36,8 @@ func (a Output) String() string {
 }
 
 // Controller sends the first MaxLen bytes of the packet to the controller;
-// 65535 is all of it.
+// 65535 is all of it. Open vSwitch, which keeps no packets for a controller,
+// always sends all of it.
 type Controller struct {
 	MaxLen uint16
 	// Userdata comes back with the packet.

@@ -176,9 +176,15 @@ func TestFlowModLayout(t *testing.T) {
 
 func TestMessagesCarryTheirLength(t *testing.T) {
 	f := parse(t, everything[5])
+	out, err := packetOut(1, []byte{1, 2, 3}, []flow.Action{flow.Output{Port: 1}, flow.DecTTL{}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, b := range map[string]builder{
 		"hello": helloMessage, "flow dump": flowDumpRequest, "group dump": groupDumpRequest,
 		"barrier": plainMessage(20), "add": flowAdd(entryOf(t, f)), "delete": flowDelete(f.Table, f.Priority, encodeMatch(f.Match)),
+		"meters dump": meterDumpRequest, "meter add": meterMod(of.OFPMC_ADD, flow.Meter{ID: 1, Rate: 5}), "meter delete": meterMod(of.OFPMC_DELETE, flow.Meter{ID: 1}),
+		"packet-in format": packetInFormat, "async": packetInsOnly, "receive": receivePackets, "packet out": out,
 		"bundle open": bundle{3}.control(0), "bundle add": bundle{3}.add(flowAdd(entryOf(t, f))),
 	} {
 		msg, err := b(77)

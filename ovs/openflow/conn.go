@@ -31,6 +31,8 @@ type conn struct {
 
 	done chan struct{}
 	xid  uint32
+	// async gets the messages that answer nothing; it may be nil.
+	async func(msg []byte)
 }
 
 // call collects the messages whose transaction number is in [first, last].
@@ -42,11 +44,17 @@ type call struct {
 
 // dial connects to the socket and agrees on OpenFlow 1.3.
 func dial(ctx context.Context, socket string) (*conn, error) {
+	return dialAsync(ctx, socket, nil)
+}
+
+// dialAsync is dial with a receiver of messages that answer nothing, which the
+// reader calls.
+func dialAsync(ctx context.Context, socket string, async func(msg []byte)) (*conn, error) {
 	nc, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the switch: %w", err)
 	}
-	c, err := handshake(ctx, nc)
+	c, err := handshake(ctx, nc, async)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("greet the switch at %s: %w", socket, err), nc.Close())
 	}
@@ -74,7 +82,7 @@ func connect(ctx context.Context, socket string) (*conn, error) {
 
 // handshake exchanges hellos on nc and starts the reader. The reader ends when
 // nc is closed.
-func handshake(ctx context.Context, nc net.Conn) (*conn, error) {
+func handshake(ctx context.Context, nc net.Conn, async func(msg []byte)) (*conn, error) {
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
 	hello, err := helloMessage(1)
@@ -92,7 +100,7 @@ func handshake(ctx context.Context, nc net.Conn) (*conn, error) {
 	if err := checkHello(msg); err != nil {
 		return nil, err
 	}
-	c := &conn{nc: nc, w: bufio.NewWriterSize(nc, 1<<16), done: make(chan struct{}), xid: 1}
+	c := &conn{nc: nc, w: bufio.NewWriterSize(nc, 1<<16), done: make(chan struct{}), xid: 1, async: async}
 	go c.read(r)
 	return c, nil
 }
@@ -167,16 +175,26 @@ func (c *conn) dispatch(msg []byte) error {
 		msg[1] = of.Type_EchoReply
 		return c.write([][]byte{msg})
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if cl := c.current; cl != nil && cl.first <= h.xid && h.xid <= cl.last {
-		cl.messages = append(cl.messages, msg)
-		select {
-		case cl.notify <- struct{}{}:
-		default:
-		}
+	if !c.answer(h.xid, msg) && c.async != nil {
+		c.async(msg)
 	}
 	return nil
+}
+
+// answer hands a message to the current call if it belongs to it.
+func (c *conn) answer(xid uint32, msg []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cl := c.current
+	if cl == nil || xid < cl.first || cl.last < xid {
+		return false
+	}
+	cl.messages = append(cl.messages, msg)
+	select {
+	case cl.notify <- struct{}{}:
+	default:
+	}
+	return true
 }
 
 // fail ends the connection; the first error stays.

@@ -135,7 +135,7 @@ func TestHandshake(t *testing.T) {
 			}
 			_, _ = server.Write(tc.reply)
 		}()
-		c, err := handshake(t.Context(), client)
+		c, err := handshake(t.Context(), client, nil)
 		switch {
 		case tc.want == "" && err != nil:
 			t.Errorf("%s: %v", tc.name, err)
@@ -154,7 +154,7 @@ func TestHandshakeEndsWithContext(t *testing.T) {
 	defer func() { _ = server.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if _, err := handshake(ctx, client); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := handshake(ctx, client, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 }

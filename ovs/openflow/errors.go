@@ -66,7 +66,7 @@ func parseError(msg []byte) *SwitchError {
 var errorTypes = map[uint16]string{
 	0: "hello failed", 1: "bad request", 2: "bad action", 3: "bad instruction",
 	4: "bad match", 5: "flow mod failed", 6: "group mod failed", 7: "port mod failed",
-	8: "table mod failed", 13: "table features failed", errTypeExperimenter: "bundle or extension error",
+	8: "table mod failed", 12: "meter mod failed", 13: "table features failed", errTypeExperimenter: "bundle or extension error",
 }
 
 var errorCodes = map[uint16]map[uint16]string{
@@ -90,6 +90,10 @@ var errorCodes = map[uint16]map[uint16]string{
 	6: {
 		0: "group exists", 1: "invalid group", 2: "weights not supported", 3: "out of groups", 4: "out of buckets", 5: "chaining not supported",
 		6: "watching not supported", 7: "loop", 8: "no such group", 9: "referenced by another group", 10: "unknown type", 12: "invalid bucket",
+	},
+	12: {
+		0: "unspecified", 1: "meter exists", 2: "invalid meter", 3: "unknown meter", 4: "unknown command", 5: "bad flags",
+		6: "bad rate", 7: "bad burst", 8: "bad band", 9: "bad value of a band", 10: "out of meters", 11: "out of bands",
 	},
 	errTypeExperimenter: {
 		2300: "unknown", 2301: "not permitted", 2302: "no such bundle", 2303: "bundle exists", 2304: "bundle is closed",

@@ -88,6 +88,8 @@ func (t *Target) Patch(changes ...flow.Change) error {
 // addEntries checks flows and adds them to entries.
 func addEntries(entries map[flow.Key]*entry, flows []flow.Flow) error {
 	var errs []error
+	// Many flows do the same, such as addresses of one class.
+	shared := map[string]string{}
 	for _, f := range flows {
 		if err := f.Check(); err != nil {
 			errs = append(errs, err)
@@ -99,11 +101,20 @@ func addEntries(entries map[flow.Key]*entry, flows []flow.Flow) error {
 			continue
 		}
 		k := f.Key()
+		if n := bundledLen(k, len(instructions)); n > maxMessage {
+			errs = append(errs, fmt.Errorf("%s: %d bytes do not fit a message", describeFlow(k), n))
+			continue
+		}
 		if _, twice := entries[k]; twice {
 			errs = append(errs, fmt.Errorf("%s is named twice", describeFlow(k)))
 			continue
 		}
-		entries[k] = &entry{key: k, instructions: string(instructions), sum: sumInstructions(instructions)}
+		text, known := shared[string(instructions)]
+		if !known {
+			text = string(instructions)
+			shared[text] = text
+		}
+		entries[k] = &entry{key: k, instructions: text, sum: sumInstructions(instructions)}
 	}
 	return errors.Join(errs...)
 }

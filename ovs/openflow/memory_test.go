@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -22,6 +23,9 @@ type memory struct {
 	table   map[flow.Key]flow.Flow
 	groupsT map[uint32]flow.Group
 	alien   []rawFlow
+	metersT []flow.Meter
+	// noMeters makes it a switch that takes none.
+	noMeters bool
 	// refuse is asked about every operation.
 	refuse func(op) error
 	log    []string
@@ -108,6 +112,28 @@ func describe(o op) string {
 		return "foreign"
 	}
 	return fmt.Sprintf("%d/%d", o.key.Table, o.key.Priority)
+}
+
+func (m *memory) meters(context.Context) ([]flow.Meter, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]flow.Meter(nil), m.metersT...), nil
+}
+
+func (m *memory) setMeters(_ context.Context, c meterChange) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.metersT == nil && m.noMeters {
+		return &SwitchError{Type: 12, Code: 0}
+	}
+	gone := map[uint32]bool{}
+	for _, x := range append(c.modify, c.remove...) {
+		gone[x.ID] = true
+	}
+	kept := slices.DeleteFunc(m.metersT, func(x flow.Meter) bool { return gone[x.ID] })
+	m.metersT = append(append(kept, c.add...), c.modify...)
+	m.log = append(m.log, fmt.Sprintf("meters +%d ~%d -%d", len(c.add), len(c.modify), len(c.remove)))
+	return nil
 }
 
 func (m *memory) lost() <-chan struct{} { return m.gone }

@@ -66,12 +66,7 @@ func matchFragments(xid uint32) ([]byte, error) {
 	return m.MarshalBinary()
 }
 
-func flowDumpRequest(xid uint32) ([]byte, error) {
-	body := of.NewFlowStatsRequest()
-	body.TableId = 0xff // every table
-	r := of.MultipartRequest{Header: newHeader(of.Type_MultiPartRequest, xid), Type: of.MultipartType_Flow, Body: body}
-	return r.MarshalBinary()
-}
+func flowDumpRequest(xid uint32) ([]byte, error) { return flowStatsRequest(everyTable, nil)(xid) }
 
 func groupDumpRequest(xid uint32) ([]byte, error) {
 	r := of.MultipartRequest{Header: newHeader(of.Type_MultiPartRequest, xid), Type: of.MultipartType_GroupDesc, Body: new(raw)}
@@ -82,6 +77,9 @@ func groupDumpRequest(xid uint32) ([]byte, error) {
 // (EXT-230). The outer and the inner message carry the same xid, as the
 // extension demands.
 type bundle struct{ id uint32 }
+
+// bundleAddLen is what a bundle adds to a message.
+const bundleAddLen = headerLen + 16
 
 const bundleFlags = of.OFPBCT_ATOMIC | of.OFPBCT_ORDERED
 
@@ -99,11 +97,11 @@ func (bd bundle) add(inner builder) builder {
 		if err != nil {
 			return nil, err
 		}
-		if len(m) > maxMessage-headerLen-16 {
+		if len(m) > maxMessage-bundleAddLen {
 			return nil, fmt.Errorf("message of %d bytes does not fit a bundle", len(m))
 		}
-		b := make([]byte, 0, headerLen+16+len(m))
-		b = appendHeader(b, of.Type_Experimenter, headerLen+16+len(m), xid)
+		b := make([]byte, 0, bundleAddLen+len(m))
+		b = appendHeader(b, of.Type_Experimenter, bundleAddLen+len(m), xid)
 		b = binary.BigEndian.AppendUint32(b, of.ONF_EXPERIMENTER_ID)
 		b = binary.BigEndian.AppendUint32(b, of.Type_BundleAdd)
 		b = binary.BigEndian.AppendUint32(b, bd.id)
@@ -144,6 +142,11 @@ func flowMod(command uint8, k flow.Key, cookie uint64, fields []byte, instructio
 		b = b[:flowModLen+match]
 		return append(b, instructions...), nil
 	}
+}
+
+// bundledLen is how long the flow mod of a flow is inside a bundle.
+func bundledLen(k flow.Key, instructions int) int {
+	return bundleAddLen + flowModLen + pad8(4+len(appendMatch(nil, k.Match()))) + instructions
 }
 
 // flowAdd adds a flow or replaces the one with the same identity.

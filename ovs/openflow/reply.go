@@ -21,8 +21,10 @@ type rawFlow struct {
 	// timeouts and flags; anything but 0 is not from us.
 	timeouts uint32
 	flags    uint16
-	match    []byte
-	actions  []byte
+	// packets and bytes are what it has matched.
+	packets, bytes uint64
+	match          []byte
+	actions        []byte
 }
 
 // rawGroup is a group as the switch reports it.
@@ -49,31 +51,8 @@ const flowStatsLen = 48
 
 func parseFlowStats(body []byte) ([]rawFlow, error) {
 	var out []rawFlow
-	for len(body) > 0 {
-		if len(body) < flowStatsLen {
-			return nil, errShort
-		}
-		n := int(binary.BigEndian.Uint16(body))
-		if n < flowStatsLen || n > len(body) {
-			return nil, fmt.Errorf("flow statistics of length %d", n)
-		}
-		e := body[:n]
-		body = body[n:]
-		match, instructions, err := cutMatch(e[flowStatsLen:])
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, rawFlow{
-			table:    e[2],
-			priority: binary.BigEndian.Uint16(e[12:]),
-			timeouts: binary.BigEndian.Uint32(e[14:]),
-			flags:    binary.BigEndian.Uint16(e[18:]),
-			cookie:   binary.BigEndian.Uint64(e[24:]),
-			match:    match,
-			actions:  instructions,
-		})
-	}
-	return out, nil
+	err := eachFlow(body, func(r rawFlow) { out = append(out, r) })
+	return out, err
 }
 
 // decode is the flow as data. It fails for matches and actions that Waymark

@@ -12,10 +12,16 @@ import (
 )
 
 // Run connects to the switch, keeps it as wanted and connects again whenever
-// the connection is lost, until ctx ends; it returns the cause.
+// the connection is lost, until ctx ends; it returns the cause. An invalid meter
+// is an error at once.
 func (t *Target) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithValues("socket", t.params.Socket)
 	ctx = klog.NewContext(ctx, logger)
+	for _, m := range t.params.Meters {
+		if err := m.Check(); err != nil {
+			return err
+		}
+	}
 	backoff := minBackoff
 	said := ""
 	for {
@@ -86,12 +92,17 @@ type session struct {
 	// since.
 	seen   uint64
 	seenOK bool
+	// noMeters says that the switch refused the meters.
+	noMeters bool
 }
 
 // start reads what the switch holds and makes it as wanted.
 func (s *session) start(ctx context.Context) error {
 	flows, groups, err := s.read(ctx)
 	if err != nil {
+		return err
+	}
+	if _, err := s.keepMeters(ctx); err != nil {
 		return err
 	}
 	s.have = newMirror(flows, groups)
@@ -154,6 +165,10 @@ func (s *session) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	meters, err := s.keepMeters(ctx)
+	if err != nil {
+		return err
+	}
 	// A sum does not depend on the order, in which switches are free.
 	var sum uint64
 	for _, f := range flows {
@@ -172,7 +187,7 @@ func (s *session) audit(ctx context.Context) error {
 	now := time.Now()
 	t.mu.Lock()
 	t.stats.Audits++
-	t.stats.Repairs += uint64(drift)
+	t.stats.Repairs += uint64(drift + meters)
 	t.retryRefused(func(o *ownerState) bool { return !now.Before(o.retryAt) })
 	t.dirty.full = t.dirty.full || drift > 0
 	t.mu.Unlock()
@@ -319,7 +334,8 @@ func (b *batch) split() []*batch {
 
 // commit sends one bundle and keeps the picture and the counters.
 func (s *session) commit(ctx context.Context, ops []op) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
+	timeout := defaultTimeout + time.Duration(len(ops))*timeoutPerMod
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("the switch does not answer"))
 	defer cancel()
 	s.seenOK = false
 	err := s.sw.commit(ctx, ops)

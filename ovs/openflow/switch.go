@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	of "github.com/contiv/libOpenflow/openflow13"
+
+	"github.com/waymark-net/waymark/ovs/flow"
 )
 
 // ofswitch is a connected switch as the Target sees it. Its methods are called
@@ -18,6 +20,8 @@ type ofswitch interface {
 	groups(ctx context.Context) ([]rawGroup, error)
 	// commit does all of ops or, with an error, none.
 	commit(ctx context.Context, ops []op) error
+	meters(ctx context.Context) ([]flow.Meter, error)
+	setMeters(ctx context.Context, change meterChange) error
 	lost() <-chan struct{}
 	cause() error
 	close()

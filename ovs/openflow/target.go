@@ -15,8 +15,11 @@ const (
 	DefaultAuditInterval = 5 * time.Second
 	defaultRetryOwner    = 30 * time.Second
 	defaultTimeout       = 30 * time.Second
-	minBackoff           = 100 * time.Millisecond
-	maxBackoff           = 2 * time.Second
+	// timeoutPerMod is what each flow mod of a bundle may take beside that, ten
+	// times what it does take.
+	timeoutPerMod = 300 * time.Microsecond
+	minBackoff    = 100 * time.Millisecond
+	maxBackoff    = 2 * time.Second
 )
 
 // Params describe a Target.
@@ -27,6 +30,10 @@ type Params struct {
 	// AuditInterval is how often the switch is read and compared with what is
 	// wanted; 0 is DefaultAuditInterval. With very many flows it takes longer.
 	AuditInterval time.Duration
+	// Meters are the meters of the bridge, which flow.Controller actions name.
+	// They are put there before any flow, and others are removed. With none,
+	// meters are left alone.
+	Meters []flow.Meter
 }
 
 // Target keeps the flows and groups of many owners in one bridge.

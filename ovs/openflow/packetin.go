@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package openflow
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	of "github.com/contiv/libOpenflow/openflow13"
+	"k8s.io/klog/v2"
+
+	"github.com/waymark-net/waymark/ovs/flow"
+)
+
+// PacketIn is a packet that a flow.Controller action sent.
+type PacketIn struct {
+	// Table and Cookie are those of the flow.
+	Table    uint8
+	Cookie   uint64
+	Userdata []byte
+	// Metadata are the fields that are not in the packet: in_port, registers
+	// and ct_state among them. Those that are 0 may be missing.
+	Metadata flow.Match
+	// Data are the first bytes of the frame (of Open vSwitch, all), Length is
+	// how many it has.
+	Data   []byte
+	Length int
+}
+
+// PacketInsParams describe a PacketIns.
+type PacketInsParams struct {
+	// Socket is the bridge's management socket.
+	Socket string
+	// Queue is how many packets wait for the reader at most; 0 is
+	// DefaultPacketInQueue.
+	Queue int
+}
+
+// DefaultPacketInQueue is the default of PacketInsParams.Queue.
+const DefaultPacketInQueue = 256
+
+// PacketIns receives the packets that flows send to the controller. It has a
+// connection of its own, so that a flood of them does not delay the changes of
+// a Target.
+type PacketIns struct {
+	params  PacketInsParams
+	packets chan PacketIn
+	lost    atomic.Uint64
+	bad     atomic.Uint64
+}
+
+// NewPacketIns returns a PacketIns that Run connects.
+func NewPacketIns(params PacketInsParams) *PacketIns {
+	if params.Queue <= 0 {
+		params.Queue = DefaultPacketInQueue
+	}
+	return &PacketIns{params: params, packets: make(chan PacketIn, params.Queue)}
+}
+
+// Packets is where the packets arrive. It is never closed.
+func (p *PacketIns) Packets() <-chan PacketIn { return p.packets }
+
+// Lost counts the packets that were not handed over because the queue was full,
+// and malformed those that could not be read.
+func (p *PacketIns) Lost() (lost, malformed uint64) { return p.lost.Load(), p.bad.Load() }
+
+// Run receives until ctx ends and returns the cause. It connects again when the
+// connection is lost.
+func (p *PacketIns) Run(ctx context.Context) error {
+	logger := klog.FromContext(ctx).WithValues("socket", p.params.Socket)
+	said := ""
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		connected, err := p.runOnce(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if connected {
+			backoff = minBackoff
+		}
+		if err.Error() != said {
+			said = err.Error()
+			logger.Info("Waiting for packets of the switch", "reason", said)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(backoff):
+		}
+	}
+}
+
+// runOnce serves one connection. It always returns an error.
+func (p *PacketIns) runOnce(ctx context.Context) (connected bool, err error) {
+	timeout, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
+	defer cancel()
+	c, err := dialAsync(timeout, p.params.Socket, p.receive)
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	refused, err := c.untilBarrier(timeout, c.next(), []builder{
+		receivePackets, packetInFormat, packetInsOnly, plainMessage(of.Type_BarrierRequest),
+	})
+	if err == nil && refused != nil {
+		err = refused
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for packets: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		return true, context.Cause(ctx)
+	case <-c.lost():
+		return true, c.cause()
+	}
+}
+
+// receive is called by the reader of the connection and does not wait.
+func (p *PacketIns) receive(msg []byte) {
+	in, ours, err := parsePacketIn(msg)
+	switch {
+	case err != nil:
+		p.bad.Add(1)
+	case ours:
+		select {
+		case p.packets <- in:
+		default:
+			p.lost.Add(1)
+		}
+	}
+}
+
+// Nicira messages (ovs nicira-ext.h).
+const (
+	nxtSetPacketInFormat = 16
+	nxtPacketIn2         = 30
+
+	nxPacketIn2Format = 2
+)
+
+// receivePackets makes a connection to a management socket one that packets are
+// sent to, which needs a length to send other than 0; the fragment mode must be
+// the one that a Target sets.
+func receivePackets(xid uint32) ([]byte, error) {
+	m := of.NewSetConfig()
+	m.Header.Xid, m.Flags, m.MissSendLen = xid, fragNXMatch, 0xffff
+	return m.MarshalBinary()
+}
+
+func packetInFormat(xid uint32) ([]byte, error) {
+	b := appendHeader(nil, of.Type_Experimenter, headerLen+12, xid)
+	b = binary.BigEndian.AppendUint32(b, of.NxExperimenterID)
+	b = binary.BigEndian.AppendUint32(b, nxtSetPacketInFormat)
+	return binary.BigEndian.AppendUint32(b, nxPacketIn2Format), nil
+}
+
+// reasonAction is the bit of OFPR_ACTION.
+const reasonAction = 1 << 1
+
+// packetInsOnly asks for packets of the Controller action and for no other
+// message (OFPT_SET_ASYNC, OpenFlow 1.3.5, 7.3.10).
+func packetInsOnly(xid uint32) ([]byte, error) {
+	b := appendHeader(nil, of.Type_SetAsync, headerLen+24, xid)
+	b = binary.BigEndian.AppendUint32(b, reasonAction)
+	b = binary.BigEndian.AppendUint32(b, reasonAction)
+	return append(b, make([]byte, 16)...), nil
+}
+
+// Properties of a packet-in (ovs nicira-ext.h).
+const (
+	packetInPacket   = 0
+	packetInFullLen  = 1
+	packetInTable    = 3
+	packetInCookie   = 4
+	packetInMetadata = 6
+	packetInUserdata = 7
+)
+
+// parsePacketIn reads NXT_PACKET_IN2. ours is false for other messages.
+func parsePacketIn(msg []byte) (in PacketIn, ours bool, err error) {
+	if len(msg) < headerLen+8 || msg[1] != of.Type_Experimenter ||
+		binary.BigEndian.Uint32(msg[headerLen:]) != of.NxExperimenterID ||
+		binary.BigEndian.Uint32(msg[headerLen+4:]) != nxtPacketIn2 {
+		return PacketIn{}, false, nil
+	}
+	full := -1
+	for b := msg[headerLen+8:]; len(b) > 0; {
+		kind, value, rest, err := cutProperty(b)
+		if err != nil {
+			return PacketIn{}, true, fmt.Errorf("packet-in: %w", err)
+		}
+		b = rest
+		switch {
+		case kind == packetInPacket:
+			in.Data = value
+		case kind == packetInFullLen && len(value) == 4:
+			full = int(binary.BigEndian.Uint32(value))
+		case kind == packetInTable && len(value) > 0:
+			in.Table = value[0]
+		case kind == packetInCookie && len(value) == 12:
+			in.Cookie = binary.BigEndian.Uint64(value[4:])
+		case kind == packetInUserdata:
+			in.Userdata = value
+		case kind == packetInMetadata:
+			in.Metadata, err = decodeMetadata(value)
+		case kind == packetInFullLen || kind == packetInTable || kind == packetInCookie:
+			err = fmt.Errorf("property %d of %d bytes", kind, len(value))
+		}
+		if err != nil {
+			return PacketIn{}, true, fmt.Errorf("packet-in: %w", err)
+		}
+	}
+	if in.Length = len(in.Data); full >= 0 {
+		in.Length = full
+	}
+	if in.Length < len(in.Data) {
+		return PacketIn{}, true, fmt.Errorf("packet-in: %d bytes of a packet of %d", len(in.Data), in.Length)
+	}
+	return in, true, nil
+}
+
+// decodeMetadata reads fields and leaves out those that Waymark does not know.
+func decodeMetadata(b []byte) (flow.Match, error) {
+	var m flow.Match
+	for len(b) > 0 {
+		h, _, rest, err := nextField(b)
+		if err != nil {
+			return nil, err
+		}
+		if _, known := flow.FieldByOXM(uint16(h>>16), uint8(h>>9&0x7f)); known {
+			fm, _, err := decodeField(b)
+			if err != nil {
+				return nil, err
+			}
+			m = append(m, fm)
+		}
+		b = rest
+	}
+	return m.Canonical(), nil
+}
