@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -217,6 +218,12 @@ func slim(object any) (any, error) {
 	if node, ok := object.(*corev1.Node); ok {
 		node.Status.Images = nil
 		node.Status.VolumesAttached, node.Status.VolumesInUse = nil, nil
+	}
+	switch o := object.(type) {
+	case *corev1.Service:
+		slimService(o)
+	case *discoveryv1.EndpointSlice:
+		slimSlice(o)
 	}
 	if meta, ok := object.(metav1.Object); ok {
 		meta.SetManagedFields(nil)
