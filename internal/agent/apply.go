@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/ovs/pipeline"
@@ -149,7 +151,8 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// applyFlows declares all flows but those of Pods, which have their own loop.
+// applyFlows declares all flows but those of Pods and of Services, which have
+// their own loops. What nobody declares is deleted only after those did.
 func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 	gateway := a.ports[vsdb.GatewayPort].OFPort
 	if gateway == 0 {
@@ -171,13 +174,17 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		owner := pipeline.OwnerNode(n.Name)
 		live[owner] = true
 	}
-	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) })
+	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) || isServiceOwner(owner) })
 	for _, n := range p.Nodes {
 		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(n.NodeParams), nil))
 	}
-	if a.podsDeclared.Load() {
+	a.health.set("services", a.services.ready())
+	if a.podsDeclared.Load() && a.services.ready() == nil {
 		a.flows.Complete()
-		errs = append(errs, a.flows.Sync(ctx))
+	}
+	if a.podsDeclared.Load() {
+		// What the switch refuses of a Pod or a Service is not the node's concern.
+		errs = append(errs, a.flows.Sync(ctx, slices.Collect(maps.Keys(live))...))
 	}
 	return errors.Join(errs...)
 }
