@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,19 +58,33 @@ func newRealNode(t *testing.T, root *testnet.Namespace) *realNode {
 		n.addPod(t, port, addrs)
 	}
 	n.addOutside(t)
-	n.flows = openflow.New(openflow.Params{Socket: n.ovs.Socket("br-int")})
+	n.connect(t)
+	return n
+}
+
+// connect begins as an agent does that has just been started.
+func (n *realNode) connect(t *testing.T, services ...Service) {
+	t.Helper()
+	n.flows, n.compiler = openflow.New(openflow.Params{Socket: n.ovs.Socket("br-int")}), Compiler{}
+	if err := n.flows.Update("node", nodeFlows(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range services {
+		n.compiler.Set(s)
+	}
+	for _, d := range n.compiler.Flush() {
+		if err := n.flows.Update(d.Owner, d.Flows, d.Groups); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.flows.Complete()
 	ctx, ended := t.Context(), make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = n.flows.Run(ctx)
 	}()
 	t.Cleanup(func() { <-ended })
-	if err := n.flows.Update("node", nodeFlows(), nil); err != nil {
-		t.Fatal(err)
-	}
-	n.flows.Complete()
 	n.sync(t)
-	return n
 }
 
 func (n *realNode) sync(t *testing.T) {
@@ -229,6 +244,7 @@ func TestRealTraffic(t *testing.T) {
 			t.Run(s.name+"/policy", func(t *testing.T) { n.policy(t, s) })
 			t.Run(s.name+"/distribution", func(t *testing.T) { n.distribution(t, s) })
 		}
+		t.Run("restart", n.restart)
 	})
 }
 
@@ -306,6 +322,16 @@ func (n *realNode) policy(t *testing.T, s stack) {
 	})
 	if err == nil {
 		t.Error("the policy took the Service for its endpoint")
+	}
+}
+
+// restart: an agent that starts again with the same Services has nothing to send.
+func (n *realNode) restart(t *testing.T) {
+	svc := webService(slices.Concat(many(40), ready("[fd10:0:0:1::3]:8080", "[fd10:0:0:1::4]:8080", "[fd10:0:0:2::9]:8080"))...)
+	n.set(t, svc)
+	n.connect(t, svc)
+	if s := n.flows.Stats(); s.Bundles != 0 || s.Groups != groupCount(40)+1 {
+		t.Errorf("%d groups, sent at the start: %+v", s.Groups, s)
 	}
 }
 
