@@ -56,12 +56,15 @@ fuzz: ## Every fuzz test for FUZZTIME
 # How often everything is measured; the median counts.
 ROUNDS ?= 5
 
-.PHONY: bench-datapath bench-cni docs-tables
+.PHONY: bench-datapath bench-cni bench-policy docs-tables
 bench-datapath: ## Throughput, round trips and CPU beside the datapath's limit and the bridge plugin
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench -rounds $(ROUNDS)
 
 bench-cni: ## CNI ADD and DEL beside bridge and host-local
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestCNI$$' ./test/bench -rounds $(ROUNDS)
+
+bench-policy: ## What it takes to compute policies for 100,000 Pods, on one thread
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestPolicy$$' ./test/bench -rounds $(ROUNDS)
 
 docs-tables: ## Put what runs found into the tables of the documents
 	$(GO) run ./test/report/tables

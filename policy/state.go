@@ -5,6 +5,7 @@ package policy
 import (
 	"maps"
 	"net/netip"
+	"slices"
 )
 
 // GroupUpdate is a change of a group's addresses.
@@ -103,4 +104,19 @@ func (s *State) Clone() *State {
 		c.Groups[id] = maps.Clone(set)
 	}
 	return c
+}
+
+// Whole returns the Update that leads to the State from none.
+func (s *State) Whole() *Update {
+	u := &Update{
+		Policies:   slices.Collect(maps.Values(s.Policies)),
+		Identities: slices.Collect(maps.Values(s.Identities)),
+		Pods:       slices.Collect(maps.Values(s.Pods)),
+	}
+	for id, set := range s.Groups {
+		u.Groups = append(u.Groups, GroupUpdate{
+			ID: id, Whole: true, Added: slices.AppendSeq(make([]netip.Addr, 0, len(set)), maps.Keys(set)),
+		})
+	}
+	return u
 }

@@ -61,6 +61,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&p.StateDir, "state-dir", "/var/lib/waymark", "directory for what outlives a reboot")
 	f.StringVar(&p.RunDir, "run-dir", "/var/run/waymark", "directory for the CNI socket and what ends with the machine")
 	f.StringVar(&p.OVSDir, "ovs-dir", "/var/run/openvswitch", "directory of Open vSwitch's sockets")
+	f.StringVar(&p.TokenFile, "controller-token", "/var/run/secrets/waymark/token", "file with the token to show to controllers")
 	f.StringVar(&p.CNIConfig, "cni-config", cniinstall.DefaultConfigPath, "CNI configuration file to write once the node is ready")
 	f.StringVar(&p.Listen, "listen", "127.0.0.1:10461", "address of health and metrics")
 	command.AddCommand(newInstallCommand())

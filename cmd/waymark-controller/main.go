@@ -63,6 +63,7 @@ func newCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file; the Pod's service account if empty")
 	flags.StringVar(&params.Listen, "listen", "127.0.0.1:10462", "address of health and metrics")
+	flags.StringVar(&params.PolicyListen, "policy-listen", ":10463", "address of the policy stream for agents")
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	flags.AddGoFlag(logging.Lookup("v"))

@@ -22,11 +22,13 @@ import (
 	"github.com/waymark-net/waymark/internal/cniinstall"
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/ipam"
+	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
@@ -50,6 +52,8 @@ type Params struct {
 	StateDir, RunDir string
 	// OVSDir holds db.sock and br-int.mgmt.
 	OVSDir string
+	// TokenFile holds the token that the controllers ask for.
+	TokenFile string
 	// CNIConfig is where the CNI configuration is written once the node is
 	// ready, in the agent's own file system.
 	CNIConfig string
@@ -68,6 +72,8 @@ type Agent struct {
 	cluster  *kube.ServiceWatcher
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
+	packets  *openflow.PacketIns
+	policies *policies
 	speaker  *gobgp.Speaker
 	cni      *cniserver.Server
 	pods     *podSwitch
@@ -88,8 +94,9 @@ type Agent struct {
 
 	settings struct {
 		sync.Mutex
-		value cniserver.Settings
-		known bool
+		value  cniserver.Settings
+		policy config.NetworkPolicy
+		known  bool
 	}
 
 	// What follows belongs to the goroutine of loop.
@@ -144,12 +151,15 @@ func New(p Params) (*Agent, error) {
 		return nil, err
 	}
 	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: a.onSwitch})
-	a.flows = openflow.New(openflow.Params{Socket: filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")})
+	socket := filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")
+	a.flows = openflow.New(openflow.Params{Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}})
+	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
 	})
-	a.pods = newPodSwitch(a.vsdb, a.flows)
+	a.policies = a.newPolicies(clients)
+	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
 	a.services = newServiceSwitch(a.cluster, a.flows, a.serviceLoop.Mark, mark)
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.cni, err = cniserver.New(cniserver.Params{
@@ -157,6 +167,7 @@ func New(p Params) (*Agent, error) {
 		StateDir:   filepath.Join(p.RunDir, "attachments"),
 		Settings:   a.cniSettings,
 		Switch:     a.pods,
+		Policies:   a.policies.enforcer,
 		Links:      podlink.Links{},
 		Addresses:  ipam.New(ipam.Params{Dir: filepath.Join(p.StateDir, "ipam")}),
 		Registerer: a.registry,
@@ -181,6 +192,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"Service watcher", a.cluster.Run},
 		{"OVSDB client", a.vsdb.Run},
 		{"OpenFlow target", a.flows.Run},
+		{"packets of the switch", a.packets.Run},
+		{"policies", a.policies.run},
 		{"BGP speaker", a.speaker.Run},
 		{"kernel watcher", a.kernel.Run},
 		{"CNI server", a.cni.Run},
@@ -247,7 +260,7 @@ func (a *Agent) announceSettings(conf *config.Config, p *Plan) {
 	a.services.setMode(conf.Services.Mode)
 	a.settings.Lock()
 	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
-	a.settings.value, a.settings.known = value, true
+	a.settings.value, a.settings.policy, a.settings.known = value, conf.NetworkPolicy, true
 	a.settings.Unlock()
 	if changed {
 		a.podLoop.Mark()

@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
@@ -174,17 +174,19 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		owner := pipeline.OwnerNode(n.Name)
 		live[owner] = true
 	}
-	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) || isServiceOwner(owner) })
+	a.flows.Prune(func(owner string) bool {
+		return live[owner] || isPodOwner(owner) || isServiceOwner(owner) || enforce.IsOwner(owner)
+	})
 	for _, n := range p.Nodes {
 		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(n.NodeParams), nil))
 	}
 	a.health.set("services", a.services.ready())
-	if a.podsDeclared.Load() && a.services.ready() == nil {
-		a.flows.Complete()
-	}
 	if a.podsDeclared.Load() {
-		// What the switch refuses of a Pod or a Service is not the node's concern.
-		errs = append(errs, a.flows.Sync(ctx, slices.Collect(maps.Keys(live))...))
+		if a.policies.enforcer.Known() && a.services.ready() == nil {
+			a.flows.Complete()
+		}
+		// What the switch refuses of a Service is nobody else's concern.
+		errs = append(errs, a.flows.Sync(ctx, slices.DeleteFunc(a.flows.Owners(), isServiceOwner)...))
 	}
 	return errors.Join(errs...)
 }

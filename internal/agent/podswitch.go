@@ -12,9 +12,11 @@ import (
 	"sync"
 
 	"github.com/waymark-net/waymark/internal/cniserver"
+	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
+	"github.com/waymark-net/waymark/policy"
 )
 
 // podPorts makes the ports of Pods. *vsdb.Client implements it.
@@ -32,11 +34,20 @@ type flowTable interface {
 	Sync(ctx context.Context, owners ...string) error
 }
 
+// podPolicies puts the policies of Pods into the switch. *enforce.Enforcer
+// implements it.
+type podPolicies interface {
+	// Attach returns the owners of the flows that it declared.
+	Attach(i enforce.Interface) ([]string, error)
+	Detach(hostInterface string) error
+}
+
 // podSwitch connects Pods: a port in OVSDB, flows in the switch. The CNI server
 // calls it for one interface at a time, the agent's loop calls restore.
 type podSwitch struct {
-	ports podPorts
-	flows flowTable
+	ports    podPorts
+	flows    flowTable
+	policies podPolicies
 
 	mu sync.Mutex
 	// changes counts what attaching and detaching declared, so that restore
@@ -49,8 +60,8 @@ type podSwitch struct {
 	attaching map[string]int
 }
 
-func newPodSwitch(ports podPorts, flows flowTable) *podSwitch {
-	return &podSwitch{ports: ports, flows: flows, declared: map[string]uint32{}, attaching: map[string]int{}}
+func newPodSwitch(ports podPorts, flows flowTable, policies podPolicies) *podSwitch {
+	return &podSwitch{ports: ports, flows: flows, policies: policies, declared: map[string]uint32{}, attaching: map[string]int{}}
 }
 
 // expected tells whether a change of a Pod's port is the doing of AttachPod or
@@ -92,12 +103,12 @@ func (s *podSwitch) AttachPod(ctx context.Context, pod cniserver.PodInterface) e
 	}
 	s.mu.Lock()
 	s.changes++
-	err = s.declare(pod, ofport)
+	owners, err := s.declare(pod, ofport)
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := s.flows.Sync(ctx, pipeline.OwnerPod(pod.HostInterface)); err != nil {
+	if err := s.flows.Sync(ctx, owners...); err != nil {
 		return fmt.Errorf("flows of Pod %s/%s: %w", pod.PodNamespace, pod.PodName, err)
 	}
 	return nil
@@ -105,36 +116,47 @@ func (s *podSwitch) AttachPod(ctx context.Context, pod cniserver.PodInterface) e
 
 // DetachPod implements cniserver.Switch.
 func (s *podSwitch) DetachPod(ctx context.Context, hostInterface string) error {
-	s.withdraw(hostInterface)
-	err := s.ports.DelPort(ctx, hostInterface)
+	err := s.withdraw(hostInterface)
+	err = errors.Join(err, s.ports.DelPort(ctx, hostInterface))
 	// Once more: until now the port was there for restore to see.
-	s.withdraw(hostInterface)
+	err = errors.Join(err, s.withdraw(hostInterface))
 	return errors.Join(err, s.flows.Sync(ctx, pipeline.OwnerPod(hostInterface)))
 }
 
 // Settle implements cniserver.Switch.
 func (s *podSwitch) Settle(ctx context.Context) error { return s.ports.Settle(ctx) }
 
-func (s *podSwitch) withdraw(hostInterface string) {
+func (s *podSwitch) withdraw(hostInterface string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes++
-	s.forget(hostInterface)
+	return s.forget(hostInterface)
 }
 
-// declare and forget are called with mu held.
-func (s *podSwitch) declare(pod cniserver.PodInterface, ofport uint32) error {
-	flows := pipeline.Pod(pipeline.PodPort{Port: ofport, MAC: pod.MAC, Addrs: pod.Addresses})
-	if err := s.flows.Update(pipeline.OwnerPod(pod.HostInterface), flows, nil); err != nil {
-		return fmt.Errorf("flows of Pod %s/%s: %w", pod.PodNamespace, pod.PodName, err)
+// declare and forget are called with mu held. Flows are sent in the order in
+// which they were declared, or at once: policies come before the packets that
+// they are about, and go after them. declare returns the owners of the flows.
+func (s *podSwitch) declare(pod cniserver.PodInterface, ofport uint32) ([]string, error) {
+	owners, err := s.policies.Attach(enforce.Interface{
+		Name: pod.HostInterface, Port: ofport, UID: pod.PodUID,
+		Pod: policy.PodKey{Namespace: pod.PodNamespace, Name: pod.PodName},
+	})
+	own := pipeline.OwnerPod(pod.HostInterface)
+	if err == nil {
+		flows := pipeline.Pod(pipeline.PodPort{Port: ofport, MAC: pod.MAC, Addrs: pod.Addresses})
+		err = s.flows.Update(own, flows, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("flows of Pod %s/%s: %w", pod.PodNamespace, pod.PodName, err)
 	}
 	s.declared[pod.HostInterface] = ofport
-	return nil
+	return append(owners, own), nil
 }
 
-func (s *podSwitch) forget(hostInterface string) {
+func (s *podSwitch) forget(hostInterface string) error {
 	s.flows.Delete(pipeline.OwnerPod(hostInterface))
 	delete(s.declared, hostInterface)
+	return s.policies.Detach(hostInterface)
 }
 
 // restore declares the flows of all Pod ports that the switch has, with the
@@ -160,19 +182,20 @@ func (s *podSwitch) restore(ctx context.Context) error {
 			now[p.Name] = p.OFPort
 		}
 	}
+	var errs []error
 	// All that go come first: a number may have passed from one port to another.
 	for name, ofport := range s.declared {
 		if now[name] != ofport {
-			s.forget(name)
+			errs = append(errs, s.forget(name))
 		}
 	}
-	var errs []error
 	for _, p := range ports {
 		pod := podOfPort(p)
 		if p.OFPort == 0 || pod.MAC == nil || s.declared[p.Name] == p.OFPort {
 			continue
 		}
-		errs = append(errs, s.declare(pod, p.OFPort))
+		_, err := s.declare(pod, p.OFPort)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

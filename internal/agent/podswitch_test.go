@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/waymark-net/waymark/internal/cniserver"
+	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/ovstest"
 	"github.com/waymark-net/waymark/ovs/pipeline"
@@ -71,8 +72,14 @@ func newSwitches(t *testing.T) (*podSwitch, *fakePorts, *ovstest.Switch) {
 	}
 	ports := &fakePorts{ports: map[string]vsdb.PortStatus{}}
 	flows := ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables})
-	return newPodSwitch(ports, flows), ports, flows
+	return newPodSwitch(ports, flows, noPolicies{}), ports, flows
 }
+
+// noPolicies has none.
+type noPolicies struct{}
+
+func (noPolicies) Attach(enforce.Interface) ([]string, error) { return nil, nil }
+func (noPolicies) Detach(string) error                        { return nil }
 
 func pod(host string, ips ...string) cniserver.PodInterface {
 	p := cniserver.PodInterface{

@@ -38,6 +38,8 @@ type Params struct {
 	Identity string
 	// Listen is the address of health and metrics.
 	Listen string
+	// PolicyListen is the address of the policy stream.
+	PolicyListen string
 }
 
 // Controller is one replica.
@@ -49,6 +51,8 @@ type Controller struct {
 	elector  *leaderelection.LeaderElector
 	metrics  *metrics
 	registry *prometheus.Registry
+	policies *policies
+	policy   *policyServer
 	now      func() time.Time
 
 	// term is the leadership in force; it ends with its context.
@@ -68,6 +72,10 @@ func New(params Params) (*Controller, error) {
 		now:      time.Now,
 	}
 	c.metrics = newMetrics(c.registry)
+	c.policies = newPolicies(params.Clients)
+	c.policy = newPolicyServer(policyParams{
+		Clients: params.Clients, Listen: params.PolicyListen, Hub: c.policies.hub, Registerer: c.registry, Now: c.now,
+	})
 	c.loop = reconcile.New(reconcile.Params{
 		Name:        "controller",
 		Reconcile:   c.reconcile,
@@ -112,6 +120,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		return context.Cause(ctx)
 	})
+	group.Go(func() error { return c.policies.run(ctx) })
+	group.Go(func() error { return c.policy.run(ctx) })
 	group.Go(func() error {
 		return httpserver.Serve(ctx, httpserver.Params{Address: c.params.Listen, Ready: c.ready, Gatherer: c.registry})
 	})
@@ -127,7 +137,7 @@ func (c *Controller) ready() error {
 	if c.watcher.Snapshot() == nil {
 		return errors.New("the state of the cluster was not read from the API server yet")
 	}
-	return nil
+	return c.policy.ready()
 }
 
 // lead begins a term of leadership.

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	policyclient "sigs.k8s.io/network-policy-api/pkg/client/clientset/versioned/typed/apis/v1alpha2"
 
 	"github.com/waymark-net/waymark/api/v1alpha1"
 )
@@ -43,6 +45,8 @@ type Clients struct {
 	Peers          PeerClient
 	Advertisements Reader[*v1alpha1.BGPAdvertisementList]
 	Sessions       SessionClient
+	// ClusterPolicies are of an API that the cluster may not have.
+	ClusterPolicies Reader[*policyv1alpha2.ClusterNetworkPolicyList]
 }
 
 // NewClients returns clients for the API server that config names.
@@ -50,6 +54,10 @@ func NewClients(config *rest.Config) (*Clients, error) {
 	core, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make Kubernetes client: %w", err)
+	}
+	policies, err := policyclient.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make client of %s: %w", policyv1alpha2.GroupName, err)
 	}
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
@@ -66,7 +74,8 @@ func NewClients(config *rest.Config) (*Clients, error) {
 	}
 	parameters := runtime.NewParameterCodec(scheme)
 	return &Clients{
-		Core: core,
+		Core:            core,
+		ClusterPolicies: policies.ClusterNetworkPolicies(),
 		Peers: gentype.NewClientWithList("bgppeers", client, parameters, "",
 			func() *v1alpha1.BGPPeer { return &v1alpha1.BGPPeer{} },
 			func() *v1alpha1.BGPPeerList { return &v1alpha1.BGPPeerList{} }),

@@ -21,5 +21,9 @@
 // writes differences only, can be called again after an error, and is called
 // from one goroutine at a time.
 //
+// For the policy stream: AuthorityStore keeps the controllers' CA in a Secret
+// and publishes it, TokenReviewer judges agents' tokens, ControllerFinder knows
+// where controllers are and which CA they have.
+//
 // The agent and the controller are its callers.
 package kube

@@ -32,7 +32,7 @@ func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s servic
 	own = slices.SortedFunc(slices.Values(own), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	byPort := p.endpoints(own)
 	for _, port := range o.Spec.Ports {
-		protocol, ok := protocolOf(port.Protocol)
+		protocol, ok := serviceProtocol(port.Protocol)
 		if !ok || port.Port < 1 || port.Port > 65535 {
 			p.problem("port %d of protocol %q is not served: it must be a port 1..65535 of TCP, UDP or SCTP", port.Port, port.Protocol)
 			continue
@@ -138,7 +138,7 @@ func (p *serviceParser) slicePorts(slice *discoveryv1.EndpointSlice) map[portKey
 		}
 		ok := true
 		if port.Protocol != nil {
-			key.protocol, ok = protocolOf(*port.Protocol)
+			key.protocol, ok = serviceProtocol(*port.Protocol)
 		} else {
 			key.protocol = service.TCP
 		}
@@ -151,7 +151,7 @@ func (p *serviceParser) slicePorts(slice *discoveryv1.EndpointSlice) map[portKey
 	return out
 }
 
-func protocolOf(p corev1.Protocol) (service.Protocol, bool) {
+func serviceProtocol(p corev1.Protocol) (service.Protocol, bool) {
 	switch p {
 	case corev1.ProtocolTCP, "":
 		return service.TCP, true

@@ -220,6 +220,8 @@ func slim(object any) (any, error) {
 		node.Status.VolumesAttached, node.Status.VolumesInUse = nil, nil
 	}
 	switch o := object.(type) {
+	case *corev1.Pod:
+		slimPod(o)
 	case *corev1.Service:
 		slimService(o)
 	case *discoveryv1.EndpointSlice:
@@ -229,4 +231,29 @@ func slim(object any) (any, error) {
 		meta.SetManagedFields(nil)
 	}
 	return object, nil
+}
+
+// slimPod leaves of a Pod what PolicyPod reads.
+func slimPod(pod *corev1.Pod) {
+	spec := corev1.PodSpec{NodeName: pod.Spec.NodeName, HostNetwork: pod.Spec.HostNetwork}
+	slim := func(containers []corev1.Container) []corev1.Container {
+		var out []corev1.Container
+		for _, c := range containers {
+			if len(c.Ports) > 0 {
+				out = append(out, corev1.Container{Ports: c.Ports, RestartPolicy: c.RestartPolicy})
+			}
+		}
+		return out
+	}
+	spec.Containers, spec.InitContainers = slim(pod.Spec.Containers), slim(pod.Spec.InitContainers)
+	pod.Spec = spec
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP, PodIPs: pod.Status.PodIPs}
+	annotations := map[string]string{}
+	for _, key := range []string{mirrorAnnotation, hashAnnotation} {
+		if value, ok := pod.Annotations[key]; ok {
+			annotations[key] = value
+		}
+	}
+	pod.Annotations = annotations
+	pod.OwnerReferences = nil
 }

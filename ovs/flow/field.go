@@ -18,6 +18,7 @@ const (
 	FieldCTZone
 	FieldCTMark
 	FieldCTLabel
+	FieldCTNWProto
 	FieldCTTPSrc
 	FieldCTTPDst
 	FieldReg0
@@ -199,6 +200,7 @@ var fields = [fieldCount]FieldInfo{
 	FieldCTZone:     {Name: "ct_zone", nxmName: "NXM_NX_CT_ZONE", Class: classNXM1, Code: 106, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldCTMark:     {Name: "ct_mark", nxmName: "NXM_NX_CT_MARK", Class: classNXM1, Code: 107, Bytes: 4, Maskable: true, kind: kindHex},
 	FieldCTLabel:    {Name: "ct_label", nxmName: "NXM_NX_CT_LABEL", Class: classNXM1, Code: 108, Bytes: 16, Maskable: true, kind: kindHex},
+	FieldCTNWProto:  {Name: "ct_nw_proto", nxmName: "NXM_NX_CT_NW_PROTO", Class: classNXM1, Code: 119, Bytes: 1, kind: kindDecimal},
 	FieldCTTPSrc:    {Name: "ct_tp_src", nxmName: "NXM_NX_CT_TP_SRC", Class: classNXM1, Code: 124, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldCTTPDst:    {Name: "ct_tp_dst", nxmName: "NXM_NX_CT_TP_DST", Class: classNXM1, Code: 125, Bytes: 2, Maskable: true, kind: kindDecimal},
 	FieldReg0:       register(0),

@@ -222,7 +222,8 @@ func (t *tracer) ct(a flow.CT) error {
 
 // ctFields are what a packet knows of its connection.
 var ctFields = []flow.Field{
-	flow.FieldCTState, flow.FieldCTZone, flow.FieldCTMark, flow.FieldCTLabel, flow.FieldCTTPSrc, flow.FieldCTTPDst,
+	flow.FieldCTState, flow.FieldCTZone, flow.FieldCTMark, flow.FieldCTLabel,
+	flow.FieldCTNWProto, flow.FieldCTTPSrc, flow.FieldCTTPDst,
 }
 
 // recirculate goes on in a table with a copy of the packet that knows its
@@ -239,8 +240,9 @@ func (t *tracer) recirculate(a flow.CT, original tuple, ctState uint32, given bo
 	t.put(flow.FieldCTState, flow.Uint(flow.FieldCTState, uint64(ctState)).Value)
 	t.put(flow.FieldCTZone, flow.Uint(flow.FieldCTZone, uint64(original.zone)).Value)
 	if !given {
-		t.clear(flow.FieldCTTPSrc, flow.FieldCTTPDst)
+		t.clear(flow.FieldCTNWProto, flow.FieldCTTPSrc, flow.FieldCTTPDst)
 		if ctState&flow.CTInvalid == 0 {
+			t.put(flow.FieldCTNWProto, []byte{original.proto})
 			t.put(flow.FieldCTTPSrc, flow.Uint(flow.FieldCTTPSrc, uint64(original.src.Port())).Value)
 			t.put(flow.FieldCTTPDst, flow.Uint(flow.FieldCTTPDst, uint64(original.dst.Port())).Value)
 		}

@@ -2,7 +2,7 @@
 
 //go:build integration
 
-package pipeline
+package pipeline_test
 
 import (
 	"fmt"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/testnet"
+	"github.com/waymark-net/waymark/internal/testnode"
+	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 )
 
@@ -35,19 +37,19 @@ func twoNodes(t *testing.T, tunnel encap.TunnelType, underlay encap.Underlay) {
 		testnet.End{NS: ns[0], Name: "eth0", MAC: macs[0].String()},
 		testnet.End{NS: ns[1], Name: "eth0", MAC: macs[1].String()})
 	mtu := encap.TunnelMTU(1500, 6)
-	nodes := make([]*realNode, len(ns))
+	nodes := make([]*testnode.Node, len(ns))
 	for i := range nodes {
 		ns[i].Exec(t, "ethtool -K eth0 tx off")
-		nodes[i] = newRealNode(t, ns[i], i+1, vsdb.Layout{
-			Datapath: vsdb.DatapathNetdev, GatewayMAC: GatewayMAC(), MTU: mtu,
+		nodes[i] = testnode.New(t, ns[i], i+1, vsdb.Layout{
+			Datapath: vsdb.DatapathNetdev, GatewayMAC: pipeline.GatewayMAC(), MTU: mtu,
 			Tunnel: &vsdb.Tunnel{Type: tunnel},
 			Uplink: &vsdb.Uplink{Name: "eth0", MAC: macs[i]},
 		})
-		nodes[i].setUp(t)
+		nodes[i].SetUp(t)
 	}
-	nodes[0].join(t, nodes[1], underlay)
-	nodes[1].join(t, nodes[0], underlay)
-	a, b, c := nodes[0].addPod(t, mtu), nodes[0].addPod(t, mtu), nodes[1].addPod(t, mtu)
+	nodes[0].Join(t, nodes[1], underlay)
+	nodes[1].Join(t, nodes[0], underlay)
+	a, b, c := nodes[0].AddPod(t, mtu), nodes[0].AddPod(t, mtu), nodes[1].AddPod(t, mtu)
 
 	for _, family := range []int{4, 6} {
 		ping := func(name string, from *testnet.Namespace, to netip.Addr, options string) {
@@ -62,42 +64,42 @@ func twoNodes(t *testing.T, tunnel encap.TunnelType, underlay encap.Underlay) {
 			t.Helper()
 			from.Exec(t, fmt.Sprintf("ping -n -c1 -w20 %s", to))
 		}
-		node1, node2 := nodes[0].node4(), nodes[1].node4()
-		gateway1, gateway2 := nodes[0].gateway4(), nodes[1].gateway4()
+		node1, node2 := nodes[0].Addr4(), nodes[1].Addr4()
+		gateway1, gateway2 := nodes[0].Gateway4(), nodes[1].Gateway4()
 		if family == 6 {
-			node1, node2 = nodes[0].node6(), nodes[1].node6()
-			gateway1, gateway2 = nodes[0].gateway6(), nodes[1].gateway6()
+			node1, node2 = nodes[0].Addr6(), nodes[1].Addr6()
+			gateway1, gateway2 = nodes[0].Gateway6(), nodes[1].Gateway6()
 		}
-		warm(a.ns, c.addr[family]) // resolves the far end of the tunnel
-		warm(c.ns, a.addr[family])
+		warm(a.NS, c.Addr[family]) // resolves the far end of the tunnel
+		warm(c.NS, a.Addr[family])
 		warm(ns[0], node2)
-		ping("Pod to Pod of its node", a.ns, b.addr[family], "")
-		ping("Pod to its gateway", a.ns, gateway1, "")
-		ping("Pod to its node", a.ns, node1, "")
-		ping("Pod to remote Pod", a.ns, c.addr[family], "")
-		ping("Pod to remote gateway", a.ns, gateway2, "")
-		ping("Pod to remote node", a.ns, node2, "")
-		ping("node to its Pod", ns[0], a.addr[family], "")
-		ping("node to remote Pod", ns[0], c.addr[family], "")
+		ping("Pod to Pod of its node", a.NS, b.Addr[family], "")
+		ping("Pod to its gateway", a.NS, gateway1, "")
+		ping("Pod to its node", a.NS, node1, "")
+		ping("Pod to remote Pod", a.NS, c.Addr[family], "")
+		ping("Pod to remote gateway", a.NS, gateway2, "")
+		ping("Pod to remote node", a.NS, node2, "")
+		ping("node to its Pod", ns[0], a.Addr[family], "")
+		ping("node to remote Pod", ns[0], c.Addr[family], "")
 		ping("node to node", ns[0], node2, "")
 		headers := 28
 		if family == 6 {
 			headers = 48
 		}
-		ping("largest packet", a.ns, c.addr[family], fmt.Sprintf("-M do -s %d", mtu-headers))
-		ping("fragments", a.ns, c.addr[family], "-s 4000")
+		ping("largest packet", a.NS, c.Addr[family], fmt.Sprintf("-M do -s %d", mtu-headers))
+		ping("fragments", a.NS, c.Addr[family], "-s 4000")
 	}
 	t.Run("TTL", func(t *testing.T) { expireTTL(t, nodes, a, b, c) })
 }
 
 // expireTTL: the gateway, and nobody else, answers a packet whose time is up.
-func expireTTL(t *testing.T, nodes []*realNode, a, b, c *realPod) {
-	for _, to := range []*realPod{b, c} {
-		for family, gateway := range map[int]netip.Addr{4: nodes[0].gateway4(), 6: nodes[0].gateway6()} {
-			cmd := a.ns.Command(t.Context(), "ping", "-n", "-c1", "-W5", "-t1", to.addr[family].String())
+func expireTTL(t *testing.T, nodes []*testnode.Node, a, b, c *testnode.Pod) {
+	for _, to := range []*testnode.Pod{b, c} {
+		for family, gateway := range map[int]netip.Addr{4: nodes[0].Gateway4(), 6: nodes[0].Gateway6()} {
+			cmd := a.NS.Command(t.Context(), "ping", "-n", "-c1", "-W5", "-t1", to.Addr[family].String())
 			out, err := cmd.CombinedOutput()
 			if err == nil {
-				t.Errorf("a packet with TTL 1 reached %s", to.addr[family])
+				t.Errorf("a packet with TTL 1 reached %s", to.Addr[family])
 			}
 			lower := strings.ToLower(string(out))
 			if !strings.Contains(lower, "from "+gateway.String()) ||

@@ -17,6 +17,14 @@ func (b *builder) baseVerdict() {
 	b.add(TableVerdictSource, prioMain, flow.Match{has(deniedBit)}, next(TableDenied)...)
 	b.add(TableVerdictDest, prioMain, flow.Match{has(deniedBit)}, next(TableDenied)...)
 	b.add(TableJudgeDest, prioForbid, flow.Match{has(exemptBit)}, next(TableCommit)...)
+	// The first fragment is judged for all: nobody can use the others without
+	// it. They show no port, neither their own nor, with the userspace datapath,
+	// that of their connection.
+	for _, f := range families() {
+		later := flow.Match{flow.EthType(f.ethType), flow.UintMask(flow.FieldIPFrag, laterFragment, laterFragment)}
+		b.add(TableJudgeSource, prioExact, later, next(TableL3Forward)...)
+		b.add(TableJudgeDest, prioQuiet, later, next(TableCommit)...)
+	}
 }
 
 func (b *builder) basePeer() {
@@ -28,7 +36,7 @@ func (b *builder) basePeer() {
 		b.policyPort(f, flow.ProtoSCTP, flow.FieldSCTPDst)
 		b.add(TablePolicyPort, prioMain, append(f.midStream(), has(replyBit)), toPolicyPort(flow.FieldTCPSrc))
 	}
-	// Answers, and later fragments, which have no port: the tracker knows.
+	// For answers the tracker knows.
 	b.add(TablePolicyPort, prioDefault, flow.Match{flow.CTState(flow.CTTracked, flow.CTInvalid)}, toPolicyPort(flow.FieldCTTPDst))
 }
 
@@ -44,8 +52,7 @@ func (b *builder) peer(table uint8, priority uint16, match flow.Match, address, 
 
 func (b *builder) policyPort(f family, proto uint8, port flow.Field) {
 	b.add(TablePolicyPort, prioMain,
-		flow.Match{hasNot(replyBit), flow.EthType(f.ethType), flow.IPProto(proto), flow.UintMask(flow.FieldIPFrag, 0, laterFragment)},
-		toPolicyPort(port))
+		flow.Match{hasNot(replyBit), flow.EthType(f.ethType), flow.IPProto(proto)}, toPolicyPort(port))
 }
 
 // laterFragment is the bit of ip_frag that says that a packet is not the first

@@ -114,7 +114,7 @@ func conntrackTables() []Table {
 		{
 			ID: TableJudgeSource, Name: "JudgeSource",
 			Purpose: "Judges what a local Pod sends that policies speak of: its egress, or its ingress for an answer. " +
-				"Packets that belong to no connection and cannot begin one are dropped for such Pods.",
+				"The first fragment is judged for all. Packets that belong to no connection and cannot begin one are dropped for such Pods.",
 			Miss: next(TableL3Forward),
 		},
 		{

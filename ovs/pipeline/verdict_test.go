@@ -327,8 +327,7 @@ func TestVerdicts(t *testing.T) {
 			if err := sw.Update("all", testFlows(), nil); err != nil {
 				t.Fatal(err)
 			}
-			// ofproto/trace wants the protocol of the connection as well.
-			packet, state := strings.Replace(c.packet, "ct_nw_proto=6,", "", 1), []uint32(nil)
+			packet, state := c.packet, []uint32(nil)
 			if words, ok := c.state(); ok {
 				packet = ctState.ReplaceAllString(packet, "")
 				state = []uint32{ctBits(t, words)}

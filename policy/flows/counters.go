@@ -4,7 +4,9 @@ package flows
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
@@ -54,6 +56,15 @@ func compareRefs(a, b RuleRef) int {
 		cmp.Compare(a.Policy.Kind, b.Policy.Kind), cmp.Compare(a.Policy.Namespace, b.Policy.Namespace),
 		cmp.Compare(a.Policy.Name, b.Policy.Name), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Index, b.Index),
 		cmp.Compare(a.Name, b.Name))
+}
+
+// String is such as "NetworkPolicy ns/name, ingress rule 0".
+func (r RuleRef) String() string {
+	text := fmt.Sprintf("%s, %s rule %d", r.Policy, strings.ToLower(r.Direction.String()), r.Index)
+	if r.Name != "" {
+		text += fmt.Sprintf(" (%s)", r.Name)
+	}
+	return text
 }
 
 // FlowCount is what the switch counted for a flow.

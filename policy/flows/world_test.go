@@ -131,25 +131,28 @@ func (n *node) at(a netip.Addr) (localPod, bool) {
 }
 
 // send sends a packet, as an answer or not.
-func (n *node) send(p packet, answer bool) ovstest.Verdict {
+func (n *node) send(p packet, answer bool) ovstest.Verdict { return n.sw.Trace(n.packet(p, answer)) }
+
+// packet is the packet as it reaches the switch.
+func (n *node) packet(p packet, answer bool) ovstest.Packet {
 	hop := ovstest.Hop{InPort: gatewayPort, Src: gatewayMAC, Dst: gatewayMAC}
 	if from, local := n.at(p.src); local {
 		hop = ovstest.Hop{InPort: from.local.Port, Src: from.mac, Dst: gatewayMAC}
 	}
 	switch p.proto {
 	case flow.ProtoTCP:
-		return n.sw.Trace(ovstest.TCP(hop, p.src, p.dst, p.sport, p.dport))
+		return ovstest.TCP(hop, p.src, p.dst, p.sport, p.dport)
 	case flow.ProtoUDP:
-		return n.sw.Trace(ovstest.UDP(hop, p.src, p.dst, p.sport, p.dport))
+		return ovstest.UDP(hop, p.src, p.dst, p.sport, p.dport)
 	case flow.ProtoSCTP:
-		return n.sw.Trace(append(ovstest.IP(hop, p.src, p.dst, p.proto),
-			flow.Uint(flow.FieldSCTPSrc, uint64(p.sport)), flow.Uint(flow.FieldSCTPDst, uint64(p.dport))))
+		return append(ovstest.IP(hop, p.src, p.dst, p.proto),
+			flow.Uint(flow.FieldSCTPSrc, uint64(p.sport)), flow.Uint(flow.FieldSCTPDst, uint64(p.dport)))
 	}
 	kind := map[bool][2]uint8{false: {8, 128}, true: {0, 129}}[answer]
 	if p.src.Is4() {
-		return n.sw.Trace(ovstest.ICMP(hop, p.src, p.dst, kind[0], 0))
+		return ovstest.ICMP(hop, p.src, p.dst, kind[0], 0)
 	}
-	return n.sw.Trace(ovstest.ICMP(hop, p.src, p.dst, kind[1], 0))
+	return ovstest.ICMP(hop, p.src, p.dst, kind[1], 0)
 }
 
 // want is what becomes of a packet if it is allowed.
@@ -252,7 +255,7 @@ type generator struct {
 const (
 	worldGroups     = 6
 	worldSubjects   = 6
-	worldIdentities = 5
+	worldIdentities = 4
 	worldPods       = 4
 	worldPolicies   = 8
 )
@@ -268,11 +271,11 @@ func newGenerator(seed uint64) *generator {
 
 func pick[T any](g *generator, from []T) T { return from[g.IntN(len(from))] }
 
-// some picks each with a probability of one third.
+// some picks each with a probability of two fifths.
 func some[T any](g *generator, from []T) []T {
 	var out []T
 	for _, v := range from {
-		if g.IntN(3) == 0 {
+		if g.IntN(5) < 2 {
 			out = append(out, v)
 		}
 	}
@@ -297,7 +300,11 @@ func (g *generator) blocks() []policy.Block {
 	for range g.IntN(3) {
 		b := policy.Block{CIDR: netip.MustParsePrefix(pick(g, worldPrefixes))}
 		for range g.IntN(3) {
-			b.Except = append(b.Except, netip.MustParsePrefix(pick(g, worldPrefixes)))
+			// Mostly one that makes a difference.
+			e := netip.MustParsePrefix(pick(g, worldPrefixes))
+			if b.CIDR.Overlaps(e) && e.Bits() > b.CIDR.Bits() || g.IntN(6) == 0 {
+				b.Except = append(b.Except, e)
+			}
 		}
 		out = append(out, b)
 	}
@@ -305,13 +312,14 @@ func (g *generator) blocks() []policy.Block {
 }
 
 var (
-	worldPorts     = []uint16{0, 1, 53, 80, 81, 443, 1023, 8080, 65535}
+	worldPorts     = []uint16{0, 1, 80, 81, 1023, 8080, 65535}
+	worldTargets   = []uint16{0, 1, 2, 79, 80, 81, 82, 1022, 1023, 1024, 8080, 65534, 65535}
 	worldProtocols = []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP}
 )
 
 func (g *generator) ranges() []policy.PortRange {
 	var out []policy.PortRange
-	for range g.IntN(3) {
+	for range max(g.IntN(5)-2, 0) {
 		r := policy.PortRange{Protocol: pick(g, worldProtocols), First: pick(g, worldPorts), Last: pick(g, worldPorts)}
 		if g.IntN(2) == 0 {
 			r.Last = r.First
@@ -322,7 +330,8 @@ func (g *generator) ranges() []policy.PortRange {
 }
 
 func (g *generator) policy(n int) *policy.Policy {
-	p := &policy.Policy{Tier: policy.Tier(g.IntN(3)), Subject: subject(g.IntN(worldSubjects))}
+	tier := pick(g, []policy.Tier{policy.TierAdmin, policy.TierAdmin, policy.TierNamespace, policy.TierNamespace, policy.TierBaseline})
+	p := &policy.Policy{Tier: tier, Subject: subject(g.IntN(worldSubjects))}
 	p.Key = policy.Key{Kind: policy.NetworkPolicy, Namespace: "ns", Name: fmt.Sprintf("p%d", n)}
 	if p.Tier != policy.TierNamespace {
 		p.Key = policy.Key{Kind: policy.ClusterNetworkPolicy, Name: fmt.Sprintf("p%d", n)}
@@ -332,22 +341,43 @@ func (g *generator) policy(n int) *policy.Policy {
 	}
 	for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
 		for i := range g.IntN(4) {
+			action := policy.Accept
+			if p.Tier != policy.TierNamespace {
+				action = policy.Action(g.IntN(3))
+			}
 			for range 1 + g.IntN(2) { // a named port
-				r := policy.Rule{Direction: d, Index: i, Subject: p.Subject, Ports: g.ranges()}
+				r := policy.Rule{Direction: d, Action: action, Index: i, Subject: p.Subject, Ports: g.ranges()}
 				if g.IntN(4) == 0 {
 					r.Subject = subject(g.IntN(worldSubjects))
 				}
-				if r.AnyPeer = g.IntN(4) == 0; !r.AnyPeer {
-					r.Peers, r.Blocks = some(g, count(worldGroups, group)), g.blocks()
-				}
-				if p.Tier != policy.TierNamespace {
-					r.Action = policy.Action(i % 3)
+				if r.AnyPeer = g.IntN(5) == 0; !r.AnyPeer {
+					r.Peers = []policy.ID{group(g.IntN(worldGroups)), group(g.IntN(worldGroups))}[:g.IntN(3)]
+					r.Blocks = g.blocks()
 				}
 				p.Rules = append(p.Rules, r)
 			}
 		}
 	}
 	return p
+}
+
+// begin is a state in which everything exists.
+func (g *generator) begin() *policy.Update {
+	u := &policy.Update{}
+	for n := range worldPolicies / 2 {
+		u.Policies = append(u.Policies, g.policy(n))
+	}
+	for n := range worldGroups {
+		u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, some(g, g.peers))})
+	}
+	for n := range worldIdentities {
+		u.Identities = append(u.Identities, &policy.Identity{ID: id('i', n), Subjects: some(g, count(worldSubjects, subject))})
+	}
+	for n := range worldPods {
+		p := podAt(n).local
+		u.Pods = append(u.Pods, policy.Pod{Key: p.Pod, UID: p.UID, Identity: id('i', n)})
+	}
+	return u
 }
 
 // update is a random change of the state.
@@ -374,7 +404,7 @@ func (g *generator) update(s *policy.State) *policy.Update {
 		case exists && g.IntN(6) == 0:
 			u.GoneGroups = append(u.GoneGroups, group(n))
 		case !exists || g.IntN(3) == 0:
-			u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, g.peers)})
+			u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, some(g, g.peers))})
 		default:
 			gu := policy.GroupUpdate{ID: group(n)}
 			for _, a := range some(g, g.peers) {
@@ -419,11 +449,15 @@ func (g *generator) update(s *policy.State) *policy.Update {
 func (g *generator) step(n *node) {
 	n.t.Helper()
 	c := Change{Update: g.update(n.engine.State())}
+	first := len(n.engine.State().Groups) == 0
+	if first {
+		c.Update = g.begin()
+	}
 	for i := range worldPods {
 		p := podAt(i)
 		_, attached := n.pods[p.local.Port]
 		switch {
-		case !attached && g.IntN(2) == 0, attached && g.IntN(10) == 0:
+		case !attached && (first || g.IntN(2) == 0), attached && g.IntN(10) == 0:
 			p.local.HoldUnknown = g.IntN(2) == 0
 			c.Attached = append(c.Attached, n.attach(p))
 		case attached && g.IntN(12) == 0:
@@ -434,9 +468,13 @@ func (g *generator) step(n *node) {
 }
 
 func (g *generator) packet() packet {
-	outside := addresses("198.51.100.9", "2001:db9::9")
+	pods := g.peers[:2*worldPods]
+	all := append(addresses("198.51.100.9", "2001:db9::9"), g.peers...)
 	for {
-		p := packet{src: pick(g, slices.Concat(g.peers, outside)), dst: pick(g, slices.Concat(g.peers, outside))}
+		p := packet{src: pick(g, pods), dst: pick(g, all)}
+		if g.IntN(2) == 0 {
+			p.src, p.dst = p.dst, p.src
+		}
 		if p.src.Is4() != p.dst.Is4() || p.src == p.dst {
 			continue
 		}
@@ -447,7 +485,7 @@ func (g *generator) packet() packet {
 			}
 			return p
 		}
-		p.sport, p.dport = uint16(20000+g.IntN(40000)), pick(g, append([]uint16{2, 79, 1000, 30000}, worldPorts...))
+		p.sport, p.dport = uint16(20000+g.IntN(40000)), pick(g, worldTargets)
 		return p
 	}
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures the product on a real lab, beside what it can be
+// Package bench measures the product, most of it on a real lab, beside what it can be
 // compared with in the same run: `make bench-datapath` the data path beside the
 // limit of the same Open vSwitch and beside a Linux bridge, `make bench-cni` the
-// attaching of Pods beside the plugins bridge and host-local. The results are in
+// attaching of Pods beside the plugins bridge and host-local; and, without a lab,
+// `make bench-policy` the computation of policies. The results are in
 // out/bench, and in docs/benchmarks.md after `make docs-tables`.
 //
 // Everything is tests with the build tag bench; they take root. Measurements of

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/policy"
+	"github.com/waymark-net/waymark/policy/flows"
+	"github.com/waymark-net/waymark/policy/stream"
+)
+
+// Switch holds flows by owner. *openflow.Target implements it.
+type Switch interface {
+	Update(owner string, flows []flow.Flow, groups []flow.Group) error
+	Patch(changes ...flow.Change) error
+	Prune(live func(owner string) bool) int
+	Sync(ctx context.Context, owners ...string) error
+	Inject(ctx context.Context, inPort uint32, frame []byte, actions []flow.Action) error
+}
+
+// PodReader reads a Pod from the API server.
+type PodReader interface {
+	Pod(ctx context.Context, key policy.PodKey) (policy.PodIntent, error)
+}
+
+// Params are what New needs.
+type Params struct {
+	Switch Switch
+	// Status tells of the connection with a controller.
+	Status func() stream.Status
+	Pods   PodReader
+	// Settings returns those in force. It is called at any time.
+	Settings func() config.NetworkPolicy
+	// Dir holds what outlives the agent beside the State: the Pods that started
+	// without a controller.
+	Dir string
+	// Changed, which may be nil, is called when the first Update was applied.
+	Changed func()
+}
+
+// Interface is an interface of a Pod that is attached to the switch.
+type Interface struct {
+	// Name is that of the host's end; it identifies the interface.
+	Name string
+	Pod  policy.PodKey
+	UID  string // empty when the runtime did not tell
+	// Port is its OpenFlow port.
+	Port uint32
+}
+
+// Enforcer keeps the node's policies in the switch.
+type Enforcer struct {
+	params Params
+
+	mu     sync.Mutex
+	engine *flows.Engine
+	// known says that there was an Update. Until then the engine has nothing.
+	known bool
+	// adopted are Pods that started without a controller, under the identity of
+	// others. The State that the controller sent does not have them, that of the
+	// engine does.
+	adopted map[policy.PodKey]policy.Pod
+	// interfaces by name.
+	interfaces map[string]Interface
+	// changed is closed when there may be new Pods.
+	changed chan struct{}
+}
+
+// New returns an Enforcer that enforces nothing.
+func New(params Params) *Enforcer {
+	return &Enforcer{
+		params: params, engine: newEngine(),
+		adopted: map[policy.PodKey]policy.Pod{}, interfaces: map[string]Interface{}, changed: make(chan struct{}),
+	}
+}
+
+// Known reports whether there was an Update. Before there is one the flows of
+// an earlier run are all that enforces policies.
+func (e *Enforcer) Known() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.known
+}
+
+// Apply puts an Update into the switch and returns when the switch has it. The
+// first one is a whole State. It implements stream.Consumer.
+func (e *Enforcer) Apply(ctx context.Context, u *policy.Update) error {
+	owners, err := e.update(u)
+	if err == nil {
+		err = e.params.Switch.Sync(ctx, owners...)
+	}
+	if err != nil {
+		return fmt.Errorf("policies: %w", err)
+	}
+	return nil
+}
+
+// update records an Update and returns the owners of the flows that it changed.
+func (e *Enforcer) update(u *policy.Update) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change := flows.Change{Update: u}
+	if !e.known {
+		e.known = true
+		change = e.begin(u)
+		if e.params.Changed != nil {
+			defer e.params.Changed()
+		}
+	}
+	for _, p := range u.Pods {
+		if _, was := e.adopted[p.Key]; was {
+			delete(e.adopted, p.Key)
+			defer e.saveAdopted()
+		}
+	}
+	close(e.changed)
+	e.changed = make(chan struct{})
+	return e.apply(change)
+}
+
+// begin is the first change that the engine gets: the State, the Pods that
+// started without a controller, and all interfaces.
+func (e *Enforcer) begin(u *policy.Update) flows.Change {
+	all := *u
+	all.Pods = slices.Clone(u.Pods)
+	for key, p := range e.loadAdopted() {
+		if !slices.ContainsFunc(u.Pods, func(p policy.Pod) bool { return p.Key == key }) {
+			e.adopted[key] = p
+			all.Pods = append(all.Pods, p)
+		}
+	}
+	change := flows.Change{Update: &all}
+	for _, i := range e.interfaces {
+		change.Attached = append(change.Attached, i.local())
+	}
+	return change
+}
+
+// apply has the engine take a change, records what came of it in the switch and
+// returns the owners of the flows that changed.
+func (e *Enforcer) apply(c flows.Change) ([]string, error) {
+	patch := e.engine.Apply(c)
+	if err := e.params.Switch.Patch(patch.Changes...); err != nil {
+		// The switch's intent is no more what the engine takes it for.
+		owners, again := e.declareAll()
+		return owners, errors.Join(err, again)
+	}
+	return patch.Owners(), nil
+}
+
+// declareAll declares all flows anew, as an engine makes them that begins with
+// the State and the interfaces as they are.
+func (e *Enforcer) declareAll() ([]string, error) {
+	before := e.engine.State()
+	e.engine = newEngine()
+	change := flows.Change{Update: before.Whole()}
+	for _, i := range e.interfaces {
+		change.Attached = append(change.Attached, i.local())
+	}
+	patch := e.engine.Apply(change)
+	var errs []error
+	for _, c := range patch.Changes {
+		errs = append(errs, e.params.Switch.Update(c.Owner, c.Set, nil))
+	}
+	e.params.Switch.Prune(func(owner string) bool { return !IsOwner(owner) || slices.Contains(patch.Owners(), owner) })
+	return patch.Owners(), errors.Join(errs...)
+}
+
+func newEngine() *flows.Engine {
+	return flows.New(flows.Params{Denied: flows.Denied{Meter: DeniedMeter().ID}})
+}
+
+// IsOwner reports whether an owner of flows is one of the Enforcer's.
+func IsOwner(owner string) bool { return strings.HasPrefix(owner, flows.OwnerPrefix) }
+
+func (i Interface) local() flows.LocalPod {
+	return flows.LocalPod{Port: i.Port, Pod: i.Pod, UID: i.UID, HoldUnknown: true}
+}
+
+// Attach puts the policies of an interface into the switch, before its Pod can
+// send, and returns the owners of the flows that it changed. An interface that
+// is attached already may have another port.
+func (e *Enforcer) Attach(i Interface) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	had, again := e.interfaces[i.Name]
+	e.interfaces[i.Name] = i
+	if !e.known {
+		return nil, nil
+	}
+	change := flows.Change{Attached: []flows.LocalPod{i.local()}}
+	if again && had.Port != i.Port {
+		change.Detached = []uint32{had.Port}
+	}
+	return e.apply(change)
+}
+
+// Detach takes the policies of an interface out. It is no error when there is
+// no such interface.
+func (e *Enforcer) Detach(name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	had, ok := e.interfaces[name]
+	if !ok {
+		return nil
+	}
+	delete(e.interfaces, name)
+	if !e.known {
+		return nil
+	}
+	change := flows.Change{Detached: []uint32{had.Port}}
+	if p, was := e.adopted[had.Pod]; was && same(had.UID, p.UID) {
+		delete(e.adopted, had.Pod)
+		defer e.saveAdopted()
+		change.Update = &policy.Update{GonePods: []policy.PodKey{had.Pod}}
+	}
+	_, err := e.apply(change)
+	return err
+}
