@@ -69,6 +69,7 @@ type Agent struct {
 	health   *health
 
 	watcher  *kube.Watcher
+	cluster  *kube.ServiceWatcher
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
 	packets  *openflow.PacketIns
@@ -76,12 +77,15 @@ type Agent struct {
 	speaker  *gobgp.Speaker
 	cni      *cniserver.Server
 	pods     *podSwitch
+	services *serviceSwitch
 	kernel   *kernel.Watcher
 	status   *statusWriter
 	loop     *reconcile.Loop
 	podLoop  *reconcile.Loop
-	sessions atomic.Pointer[[]routing.SessionStatus]
-	paths    atomic.Pointer[routing.PathEvent]
+	// serviceLoop follows the Services of the cluster.
+	serviceLoop *reconcile.Loop
+	sessions    atomic.Pointer[[]routing.SessionStatus]
+	paths       atomic.Pointer[routing.PathEvent]
 	// podsDeclared says that the flows of all Pods there were at the start
 	// have been declared, so that what is left in the switch is garbage.
 	podsDeclared atomic.Bool
@@ -135,6 +139,17 @@ func New(p Params) (*Agent, error) {
 		RetryMax:    10 * time.Second,
 	})
 	a.watcher = kube.NewWatcher(kube.WatcherParams{Clients: clients, NodeName: p.NodeName, OnChange: mark})
+	a.serviceLoop = reconcile.New(reconcile.Params{
+		Name:        "services",
+		Reconcile:   func(ctx context.Context) error { return a.services.reconcile(ctx) },
+		MinInterval: 10 * time.Millisecond,
+		MaxInterval: 10 * time.Minute,
+		RetryBase:   500 * time.Millisecond,
+		RetryMax:    30 * time.Second,
+	})
+	if a.cluster, err = kube.NewServiceWatcher(kube.ServiceWatcherParams{Clients: clients, OnChange: a.serviceLoop.Mark}); err != nil {
+		return nil, err
+	}
 	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: a.onSwitch})
 	socket := filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")
 	a.flows = openflow.New(openflow.Params{Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}})
@@ -145,6 +160,7 @@ func New(p Params) (*Agent, error) {
 	})
 	a.policies = a.newPolicies(clients)
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
+	a.services = newServiceSwitch(a.cluster, a.flows, a.serviceLoop.Mark, mark)
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.cni, err = cniserver.New(cniserver.Params{
 		SocketPath: filepath.Join(p.RunDir, "cni.sock"),
@@ -173,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"API watcher", a.watcher.Run},
+		{"Service watcher", a.cluster.Run},
 		{"OVSDB client", a.vsdb.Run},
 		{"OpenFlow target", a.flows.Run},
 		{"packets of the switch", a.packets.Run},
@@ -183,6 +200,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"status writer", a.status.Run},
 		{"node loop", a.loop.Run},
 		{"Pod loop", a.podLoop.Run},
+		{"Service loop", a.serviceLoop.Run},
 		{"HTTP server", func(ctx context.Context) error {
 			return httpserver.Serve(ctx, httpserver.Params{Address: a.p.Listen, Ready: a.health.err, Gatherer: a.registry})
 		}},
@@ -239,6 +257,7 @@ func (a *Agent) announceSettings(conf *config.Config, p *Plan) {
 		Datapath:   podlink.Datapath(conf.Datapath),
 		GatewayMAC: pipeline.GatewayMAC(),
 	}
+	a.services.setMode(conf.Services.Mode)
 	a.settings.Lock()
 	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
 	a.settings.value, a.settings.policy, a.settings.known = value, conf.NetworkPolicy, true

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/enforce"
@@ -150,7 +151,8 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// applyFlows declares all flows but those of Pods, which have their own loop.
+// applyFlows declares all flows but those of Pods and of Services, which have
+// their own loops. What nobody declares is deleted only after those did.
 func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 	gateway := a.ports[vsdb.GatewayPort].OFPort
 	if gateway == 0 {
@@ -172,15 +174,19 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		owner := pipeline.OwnerNode(n.Name)
 		live[owner] = true
 	}
-	a.flows.Prune(func(owner string) bool { return live[owner] || isPodOwner(owner) || enforce.IsOwner(owner) })
+	a.flows.Prune(func(owner string) bool {
+		return live[owner] || isPodOwner(owner) || isServiceOwner(owner) || enforce.IsOwner(owner)
+	})
 	for _, n := range p.Nodes {
 		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(n.NodeParams), nil))
 	}
+	a.health.set("services", a.services.ready())
 	if a.podsDeclared.Load() {
-		if a.policies.enforcer.Known() {
+		if a.policies.enforcer.Known() && a.services.ready() == nil {
 			a.flows.Complete()
 		}
-		errs = append(errs, a.flows.Sync(ctx))
+		// What the switch refuses of a Service is nobody else's concern.
+		errs = append(errs, a.flows.Sync(ctx, slices.DeleteFunc(a.flows.Owners(), isServiceOwner)...))
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,8 @@
 // makes the plan, and carries it out adapter by adapter; an adapter that fails
 // does not stop the others. Watchers and informers only mark that loop dirty.
 //
+// A loop of its own follows the cluster's Services, one owner of flows each.
+//
 // Beside the loop run the CNI server, which adds and removes Pods through
 // podSwitch, the BGP speaker, the OVSDB client and the OpenFlow target; each
 // owns its own state on its own goroutine.

@@ -68,6 +68,17 @@ const (
 	WithoutControllerWait WithoutController = "Wait"
 )
 
+// ServicesMode says which Services the switch serves.
+type ServicesMode string
+
+// The modes.
+const (
+	// ServicesDisabled leaves Services to kube-proxy.
+	ServicesDisabled ServicesMode = "Disabled"
+	// ServicesClusterIPOnly serves Pods at ClusterIPs. The rest is kube-proxy's.
+	ServicesClusterIPOnly ServicesMode = "ClusterIPOnly"
+)
+
 // Config is the configuration of a cluster, parsed and validated.
 type Config struct {
 	Mode     routing.Mode
@@ -83,6 +94,7 @@ type Config struct {
 	BGP               BGP
 	HostFirewall      HostFirewall
 	NetworkPolicy     NetworkPolicy
+	Services          Services
 }
 
 // Tunnel is how Pod packets are encapsulated where they are.
@@ -101,6 +113,11 @@ type NetworkPolicy struct {
 	WithoutController WithoutController
 	// LogDenied has denied packets logged, at a limited rate.
 	LogDenied bool
+}
+
+// Services is how Services are served.
+type Services struct {
+	Mode ServicesMode
 }
 
 // Uplink names the interface towards the other nodes.
@@ -147,5 +164,6 @@ func Default() *Config {
 			MaximumPaths:    8,
 		},
 		NetworkPolicy: NetworkPolicy{PodTimeout: 20 * time.Second, WithoutController: WithoutControllerLastKnown},
+		Services:      Services{Mode: ServicesClusterIPOnly},
 	}
 }

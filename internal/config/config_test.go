@@ -57,6 +57,7 @@ bgp:
   maximumPaths: 4
 hostFirewall: iptables
 networkPolicy: {podTimeout: 1m, withoutController: Wait, logDenied: true}
+services: {mode: Disabled}
 `, func(c *Config) {
 			*c = Config{
 				Mode:               routing.ModeHybrid,
@@ -73,6 +74,7 @@ networkPolicy: {podTimeout: 1m, withoutController: Wait, logDenied: true}
 				},
 				HostFirewall:  HostFirewallIPTables,
 				NetworkPolicy: NetworkPolicy{PodTimeout: time.Minute, WithoutController: WithoutControllerWait, LogDenied: true},
+				Services:      Services{Mode: ServicesDisabled},
 			}
 		}},
 	}

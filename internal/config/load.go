@@ -133,6 +133,9 @@ func (d *decoder) document(c *Config) setter {
 			"withoutController": text(d, &c.NetworkPolicy.WithoutController),
 			"logDenied":         d.boolean(&c.NetworkPolicy.LogDenied),
 		}),
+		"services": d.object(map[string]setter{
+			"mode": text(d, &c.Services.Mode),
+		}),
 	})
 	return func(path string, n *yaml.Node) {
 		fields(path, n)

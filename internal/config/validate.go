@@ -92,6 +92,7 @@ func (c *Config) validate(families []routing.Family) []*FieldError {
 	wait := c.NetworkPolicy.PodTimeout
 	f.number(wait >= time.Second && wait <= maxPodTimeout && wait%time.Second == 0, "networkPolicy.podTimeout", wait, podTimeoutAllowed)
 	oneOf(&f, "networkPolicy.withoutController", c.NetworkPolicy.WithoutController, WithoutControllerLastKnown, WithoutControllerWait)
+	oneOf(&f, "services.mode", c.Services.Mode, ServicesDisabled, ServicesClusterIPOnly)
 	return f
 }
 

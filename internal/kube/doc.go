@@ -12,6 +12,10 @@
 // An object that cannot be used becomes a Problem in words about that object
 // and never stands in the way of another.
 //
+// A ServiceWatcher runs informers for Services and EndpointSlices, for the agent.
+// It tells the names of the Services that changed and merges the slices of one
+// when it is asked for it, on the goroutine of who asks.
+//
 // Writing: NodeWriter patches node conditions, SessionWriter keeps the
 // BGPSessions of one node, Recorder writes Events. Each compares first and
 // writes differences only, can be called again after an error, and is called

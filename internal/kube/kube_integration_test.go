@@ -49,6 +49,7 @@ func TestAgent(t *testing.T) {
 		t.Run("node condition", func(t *testing.T) { testNodeCondition(t, admin, agent) })
 		t.Run("sessions", func(t *testing.T) { testSessions(t, cluster, f, agent) })
 		t.Run("own node only", func(t *testing.T) { testOwnNodeOnly(t, cluster, f, agent) })
+		t.Run("services", func(t *testing.T) { testServices(t, admin, agent) })
 		t.Run("events", func(t *testing.T) { testEvents(t, admin, agent, f) })
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -218,8 +219,13 @@ func slim(object any) (any, error) {
 		node.Status.Images = nil
 		node.Status.VolumesAttached, node.Status.VolumesInUse = nil, nil
 	}
-	if pod, ok := object.(*corev1.Pod); ok {
-		slimPod(pod)
+	switch o := object.(type) {
+	case *corev1.Pod:
+		slimPod(o)
+	case *corev1.Service:
+		slimService(o)
+	case *discoveryv1.EndpointSlice:
+		slimSlice(o)
 	}
 	if meta, ok := object.(metav1.Object); ok {
 		meta.SetManagedFields(nil)

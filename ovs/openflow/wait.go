@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // errNotReady is why a wait ended that no better reason is known for.
@@ -45,6 +47,14 @@ func (t *Target) Sync(ctx context.Context, owners ...string) error {
 		}
 		return done || len(errs) > 0, errors.Join(errs...)
 	})
+}
+
+// Owners returns the owners that want flows or groups, or whose deletion is not
+// in the switch yet, in no order.
+func (t *Target) Owners() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.owners))
 }
 
 // WaitReady waits until there is a connection and the switch has what is

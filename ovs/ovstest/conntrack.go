@@ -46,6 +46,9 @@ type conntrack struct {
 
 type connection struct {
 	original tuple
+	// answer is what packets of the other direction have: the reverse, unless
+	// the connection is translated.
+	answer   tuple
 	answered bool
 	mark     [4]byte
 	label    [16]byte
@@ -76,12 +79,12 @@ func (c *conntrack) list() []Connection {
 
 func (c *conntrack) remove(conn *connection) {
 	delete(c.byTuple, conn.original)
-	delete(c.byTuple, conn.original.reverse())
+	delete(c.byTuple, conn.answer)
 }
 
-func (c *conntrack) create(t tuple) *connection {
-	conn := &connection{original: t}
-	c.byTuple[t], c.byTuple[t.reverse()] = conn, conn
+func (c *conntrack) create(t, answer tuple) *connection {
+	conn := &connection{original: t, answer: answer}
+	c.byTuple[t], c.byTuple[answer] = conn, conn
 	return conn
 }
 
@@ -154,10 +157,17 @@ func quoted(s *state) bool {
 	return false
 }
 
+// known is the connection that a packet was found to belong to.
+type known struct {
+	conn  *connection
+	key   tuple
+	state uint32
+}
+
 // ct is the action of that name. Without a table the packet goes on untracked.
 func (t *tracer) ct(a flow.CT) error {
-	if a.NAT != nil {
-		return fmt.Errorf("the tracer does not know %v", a)
+	if err := checkNAT(a); err != nil {
+		return err
 	}
 	zone := a.Zone
 	if a.ZoneFrom.Field != flow.FieldInvalid {
@@ -172,6 +182,10 @@ func (t *tracer) ct(a flow.CT) error {
 	if !quoted(t.state) {
 		conn, ctState = t.sw.conns.track(key, valid)
 	}
+	if k := t.known; k.conn != nil && k.key.zone == zone && !a.Force {
+		// Translated meanwhile, perhaps: it is still the same connection.
+		conn, ctState, key = k.conn, k.state, k.key
+	}
 	given := a.Table != flow.NoTable && len(t.next) > 0
 	if given {
 		ctState, t.next = t.next[0]|flow.CTTracked, t.next[1:]
@@ -182,7 +196,11 @@ func (t *tracer) ct(a flow.CT) error {
 			conn = nil
 		}
 		if conn == nil {
-			conn = t.sw.conns.create(key)
+			answer := answerTo(key, a.NAT)
+			if t.sw.conns.byTuple[answer] != nil {
+				return errEnd // the answers would be those of another connection
+			}
+			conn = t.sw.conns.create(key, answer)
 		}
 		if err := t.exec(a.Exec, conn); err != nil {
 			return err
@@ -193,7 +211,8 @@ func (t *tracer) ct(a flow.CT) error {
 		if conn != nil {
 			original = conn.original
 		}
-		if err := t.recirculate(a.Table, original, ctState, conn, given); err != nil {
+		t.known = known{conn: conn, key: key, state: ctState}
+		if err := t.recirculate(a, original, ctState, given); err != nil {
 			return err
 		}
 	}
@@ -210,10 +229,14 @@ var ctFields = []flow.Field{
 // recirculate goes on in a table with a copy of the packet that knows its
 // connection. When the test has given the state, the mark, label and ports are
 // those that the packet came with, as in ofproto/trace.
-func (t *tracer) recirculate(table uint8, original tuple, ctState uint32, conn *connection, given bool) error {
+func (t *tracer) recirculate(a flow.CT, original tuple, ctState uint32, given bool) error {
 	saved := t.state
 	defer func() { t.state = saved }()
 	t.state = saved.clone()
+	conn := t.known.conn
+	if a.NAT != nil && conn != nil {
+		ctState |= t.translate(conn, t.known.key)
+	}
 	t.put(flow.FieldCTState, flow.Uint(flow.FieldCTState, uint64(ctState)).Value)
 	t.put(flow.FieldCTZone, flow.Uint(flow.FieldCTZone, uint64(original.zone)).Value)
 	if !given {
@@ -229,7 +252,7 @@ func (t *tracer) recirculate(table uint8, original tuple, ctState uint32, conn *
 			t.put(flow.FieldCTLabel, conn.label[:])
 		}
 	}
-	return t.lookup(table, table, 0)
+	return t.lookup(a.Table, a.Table, 0)
 }
 
 // exec changes the mark and label of a connection. Only bits that an action

@@ -128,7 +128,7 @@ func TestTraceWithGivenState(t *testing.T) {
 
 func TestTraceCannotTell(t *testing.T) {
 	for _, tc := range []struct{ flows, packet, want string }{
-		{"table=0, priority=1,ip actions=ct(table=1,zone=1,nat)", "tcp", "the tracer does not know ct("},
+		{"table=0, priority=1,tcp actions=ct(commit,table=1,zone=1,nat(src=9.9.9.9))", "tcp", "the tracer does not know ct("},
 		{"table=0, priority=1,ip actions=ct(commit,exec(set_field:1->reg1))", "tcp", "ct cannot execute"},
 		{"table=0, priority=1,ip actions=ct(table=0)", "tcp", "lookups"},
 		{"table=0, priority=1 actions=resubmit(,0)", "tcp", "tables deep"},

@@ -67,7 +67,8 @@ const (
 // state that the switch's own connection table gives it, and its commit is
 // remembered for the packets that follow; ctNext, bits of ct_state, takes the
 // place of the table for the first packets that ct sends on to another table,
-// like --ct-next of ofproto/trace. ct with nat makes the verdict an error.
+// like --ct-next of ofproto/trace. Of
+// nat the tracer knows one address and port as a new destination.
 func (s *Switch) Trace(p Packet, ctNext ...uint32) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,6 +86,7 @@ type tracer struct {
 	verdict Verdict
 	// next are the states that the test gives.
 	next    []uint32
+	known   known
 	lookups int
 }
 

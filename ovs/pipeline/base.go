@@ -89,6 +89,7 @@ func Base() []flow.Flow {
 	b.baseSpoofGuard()
 	b.baseNeighbour()
 	b.baseConntrack()
+	b.baseService()
 	b.baseL3Forward()
 	b.baseTTL()
 	b.baseVerdict()

@@ -27,13 +27,17 @@ const (
 	exemptMark = exemptBit >> markOffset
 	loopedMark = loopedBit >> markOffset
 	markBits   = 2
+
+	// serviceMark is written when the endpoint is chosen.
+	serviceMark = 0x4
 )
 
 // MarkBits returns the bits of ct_mark in use.
 func MarkBits() []MarkBit {
 	return []MarkBit{
-		{exemptMark, "Exempt", "the node began the connection; policies are not asked"},
+		{exemptMark, "Exempt", "the node began the connection, or a Service led a Pod to itself; policies are not asked"},
 		{loopedMark, "Looped", "a local Pod began the connection and the kernel gave it its destination; answers go to the kernel"},
+		{serviceMark, "Service", "the switch gave the connection its destination, the endpoint of a Service"},
 	}
 }
 
@@ -41,14 +45,19 @@ func MarkBits() []MarkBit {
 type LabelPart struct {
 	Offset, N     int
 	Name, Purpose string
-	register      int
+	// register is what Commit copies there.
+	register int
 }
 
-// LabelParts returns the bits of ct_label in use. The rest is kept for Services.
+// noRegister is the register of what Commit leaves alone.
+const noRegister = -1
+
+// LabelParts returns the bits of ct_label in use.
 func LabelParts() []LabelPart {
 	return []LabelPart{
 		{0, 32, "IngressRule", "the rule that let the first packet in", ingressRuleRegister},
 		{32, 32, "EgressRule", "the rule that let the first packet out", egressRuleRegister},
+		{endpointPort.Offset, endpointPort.N, "EndpointPort", "the port of the endpoint, of connections to Services", noRegister},
 	}
 }
 
@@ -57,14 +66,16 @@ type family struct {
 	ethType  uint16
 	zone     uint16
 	src, dst flow.Field
-	peer     flow.Field
-	length   int
+	// peer and endpoint are registers that hold addresses.
+	peer, endpoint flow.Field
+	hairpin        netip.Addr
+	length         int
 }
 
 func families() [2]family {
 	return [2]family{
-		{flow.EthTypeIPv4, ZoneIPv4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), 32},
-		{flow.EthTypeIPv6, ZoneIPv6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, 128},
+		{flow.EthTypeIPv4, ZoneIPv4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), flow.FieldReg(endpointRegister), Hairpin4, 32},
+		{flow.EthTypeIPv6, ZoneIPv6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, flow.FieldXXReg(endpointRegister / 4), Hairpin6, 128},
 	}
 }
 
@@ -150,6 +161,9 @@ func (b *builder) baseCommit() {
 		Dest:   flow.Subfield{Field: flow.FieldCTMark, N: markBits},
 	}}
 	for _, l := range LabelParts() {
+		if l.register == noRegister {
+			continue
+		}
 		exec = append(exec, flow.Move{
 			Source: flow.Whole(flow.FieldReg(l.register)),
 			Dest:   flow.Subfield{Field: flow.FieldCTLabel, Offset: l.Offset, N: l.N},

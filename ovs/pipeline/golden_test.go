@@ -84,10 +84,22 @@ func goldens() map[string][]flow.Flow {
 		"PodDual":          Pod(podA(podA4, podA6)),
 		"PodIPv4":          Pod(podA(podA4)),
 		"PodIPv6":          Pod(podA(podA6)),
+		"Service":          testService(),
 		"NodeOverIPv4":     Node(remote()),
 		"NodeOverIPv6":     Node(remote6()),
 		"NodeAcceptedOnly": Node(routed),
 	}
+}
+
+// testService has one port of which new connections are shared out among four
+// groups, and one without endpoints.
+func testService() []flow.Flow {
+	flows := []flow.Flow{ClusterIP(netip.MustParseAddr("10.96.0.10")), ClusterIP(netip.MustParseAddr("fd00:96::10"))}
+	for _, a := range addrs("10.96.0.10", "fd00:96::10") {
+		flows = append(flows, ServiceShares(Frontend{Addr: a, Protocol: flow.ProtoUDP, Port: 53}, []uint32{101, 102, 103, 104})...)
+		flows = append(flows, ServiceShares(Frontend{Addr: a, Protocol: flow.ProtoSCTP, Port: 9}, nil)...)
+	}
+	return flows
 }
 
 func text(flows []flow.Flow) string {

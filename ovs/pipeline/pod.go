@@ -34,6 +34,7 @@ func Pod(p PodPort) []flow.Flow {
 			append([]flow.Action{flow.SetEthSrc(GatewayMAC()), flow.SetEthDst(p.MAC)},
 				append(toPort(p.Port), flow.GotoTable{Table: TableTTL})...)...)
 	}
+	b.hairpin(p)
 	// Everything else that the Pod sends is a lie; the counter is the Pod's own.
 	b.add(TableSpoofGuard, prioRest, flow.Match{flow.InPort(p.Port)})
 	return b.flows

@@ -29,8 +29,8 @@ func (b *builder) baseVerdict() {
 
 func (b *builder) basePeer() {
 	for _, f := range families() {
-		b.peer(TablePeerDest, f, f.dst)
-		b.peer(TablePeerSource, f, f.src)
+		b.peer(TablePeerDest, prioMain, flow.Match{flow.EthType(f.ethType)}, f.dst, f.peer)
+		b.peer(TablePeerSource, prioMain, flow.Match{flow.EthType(f.ethType)}, f.src, f.peer)
 		b.policyPort(f, flow.ProtoTCP, flow.FieldTCPDst)
 		b.policyPort(f, flow.ProtoUDP, flow.FieldUDPDst)
 		b.policyPort(f, flow.ProtoSCTP, flow.FieldSCTPDst)
@@ -40,11 +40,11 @@ func (b *builder) basePeer() {
 	b.add(TablePolicyPort, prioDefault, flow.Match{flow.CTState(flow.CTTracked, flow.CTInvalid)}, toPolicyPort(flow.FieldCTTPDst))
 }
 
-func (b *builder) peer(table uint8, f family, address flow.Field) {
-	b.add(table, prioMain, flow.Match{flow.EthType(f.ethType)},
+func (b *builder) peer(table uint8, priority uint16, match flow.Match, address, peer flow.Field) {
+	b.add(table, priority, match,
 		flow.SetReg(addressClassRegister, 0, wholeRegister),
 		flow.SetReg(blockClassRegister, 0, wholeRegister),
-		flow.Move{Source: flow.Whole(address), Dest: flow.Whole(f.peer)},
+		flow.Move{Source: flow.Whole(address), Dest: flow.Whole(peer)},
 		flow.Resubmit{Table: TablePeerAddress},
 		flow.Resubmit{Table: TablePeerBlock},
 		flow.Resubmit{Table: TablePolicyPort})

@@ -18,16 +18,16 @@ const (
 	TableConntrack      uint8 = 22
 	TableConntrackNAT   uint8 = 23
 	TableConntrackState uint8 = 24
-	// 25 and 26 are for the choice of a Service's endpoint.
-	TableJudgeSource   uint8 = 27
-	TableVerdictSource uint8 = 28
-	TableL3Forward     uint8 = 35
-	TableTTL           uint8 = 40
-	TableJudgeDest     uint8 = 41
-	TableVerdictDest   uint8 = 42
-	TableDenied        uint8 = 44
-	TableCommit        uint8 = 48
-	TableOutput        uint8 = 50
+	TableServiceLB      uint8 = 25
+	TableJudgeSource    uint8 = 27
+	TableVerdictSource  uint8 = 28
+	TableL3Forward      uint8 = 35
+	TableTTL            uint8 = 40
+	TableJudgeDest      uint8 = 41
+	TableVerdictDest    uint8 = 42
+	TableDenied         uint8 = 44
+	TableCommit         uint8 = 48
+	TableOutput         uint8 = 50
 
 	TablePeerDest        uint8 = 55
 	TablePeerSource      uint8 = 56
@@ -96,13 +96,19 @@ func conntrackTables() []Table {
 		},
 		{
 			ID: TableConntrackNAT, Name: "ConntrackNAT",
-			Purpose: "Room for the addresses of Services.",
+			Purpose: "Gives packets of connections to Services the endpoint's address, and answers that of the Service.",
 			Miss:    next(TableConntrackState),
 		},
 		{
 			ID: TableConntrackState, Name: "ConntrackState",
 			Purpose: "Tells answers from first packets. The node's own traffic to its Pods, its answers, and ICMP errors " +
 				"about known connections are not judged.",
+			Miss: next(TableJudgeSource),
+		},
+		{
+			ID: TableServiceLB, Name: "ServiceLB",
+			Purpose: "Gives a new connection of a Pod to a Service an endpoint. What goes to the address of a Service, but " +
+				"not to a port of it that has endpoints, ends here.",
 			Miss: next(TableJudgeSource),
 		},
 		{
@@ -238,6 +244,7 @@ const (
 	egressRuleRegister   = 5
 	judgedRegister       = 6
 	policyPortRegister   = 7
+	endpointRegister     = 8  // and those up to 11, for IPv6
 	peerRegister         = 12 // and those up to 15, for IPv6
 
 	sourceMask  uint32 = 0x7
@@ -255,14 +262,14 @@ const (
 	loopedBit  uint32 = 0x200
 	markOffset        = 8
 	replyBit   uint32 = 0x400
+	hairpinBit uint32 = 0x800
 	deniedBit  uint32 = 0x1000
 
 	wholeRegister  uint32 = 0xffffffff
 	policyPortMask uint32 = 0xffff
 )
 
-// Registers returns the registers in use. The registers 8 to 11 are kept for
-// Services.
+// Registers returns the registers in use.
 func Registers() []Register {
 	return []Register{
 		{
@@ -286,6 +293,10 @@ func Registers() []Register {
 			Values: []RegisterValue{{replyBit, "the packet is an answer"}},
 		},
 		{
+			N: metaRegister, Mask: hairpinBit, Name: "Hairpin", Purpose: "the Pod answers the address that stands for itself",
+			Values: []RegisterValue{{hairpinBit, "the packet goes back to the Pod"}},
+		},
+		{
 			N: metaRegister, Mask: deniedBit, Name: "Verdict", Purpose: "what the rules said",
 			Values: []RegisterValue{{deniedBit, "denied"}},
 		},
@@ -296,6 +307,10 @@ func Registers() []Register {
 		{N: egressRuleRegister, Mask: wholeRegister, Name: "EgressRule", Purpose: "the rule that decided at the Pod that connects"},
 		{N: judgedRegister, Mask: wholeRegister, Name: "Judged", Purpose: "the OpenFlow port of the Pod whose rules are asked"},
 		{N: policyPortRegister, Mask: policyPortMask, Name: "PolicyPort", Purpose: "the destination port of the connection's first packet"},
+		{N: endpointRegister, Mask: wholeRegister, Name: "Endpoint", Purpose: "the address of a Service's endpoint that answers, IPv4"},
+		{N: endpointRegister + 1, Mask: wholeRegister, Name: "Endpoint", Purpose: "IPv6 addresses go on here"},
+		{N: endpointRegister + 2, Mask: wholeRegister, Name: "Endpoint", Purpose: "and here"},
+		{N: endpointRegister + 3, Mask: wholeRegister, Name: "Endpoint", Purpose: "and here"},
 		{N: peerRegister, Mask: wholeRegister, Name: "Peer", Purpose: "the address of the other end, IPv4"},
 		{N: peerRegister + 1, Mask: wholeRegister, Name: "Peer", Purpose: "IPv6 addresses go on here"},
 		{N: peerRegister + 2, Mask: wholeRegister, Name: "Peer", Purpose: "and here"},

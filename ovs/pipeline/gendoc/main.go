@@ -13,6 +13,7 @@ import (
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
+	services "github.com/waymark-net/waymark/service"
 )
 
 func main() {
@@ -43,6 +44,10 @@ Every packet is judged, not only the first of its connection: a policy that come
 without anybody looking for it. An answer is judged as what it answers: at the Pod that it comes from by that Pod's
 ingress, at the Pod that it goes to by that Pod's egress, with the destination port of the first packet. Pods that
 no policy speaks of are not judged at all.
+
+A Pod's new connection to a Service meets a group of the switch, which gives it an endpoint; the connection tracker
+translates the packets that follow, both ways. Policies see the endpoint, not the Service. A Pod that a Service leads
+to itself sees %[3]s or %[4]s as its client.
 `
 
 func document() string {
@@ -63,7 +68,7 @@ func document() string {
 	}
 	fmt.Fprintf(&b, "\n## Connections\n\nThe connections of Pods are in zone %d (IPv4) and zone %d (IPv6) of the connection tracker: "+
 		"`ovs-appctl dpctl/dump-conntrack zone=%[1]d`.\n"+connections+
-		"\n| bits | name | meaning |\n|---|---|---|\n", pipeline.ZoneIPv4, pipeline.ZoneIPv6)
+		"\n| bits | name | meaning |\n|---|---|---|\n", pipeline.ZoneIPv4, pipeline.ZoneIPv6, pipeline.Hairpin4, pipeline.Hairpin6)
 	for _, m := range pipeline.MarkBits() {
 		fmt.Fprintf(&b, "| `ct_mark/%#x` | %s | %s |\n", m.Mask, m.Name, m.Purpose)
 	}
@@ -74,6 +79,9 @@ func document() string {
 	for _, e := range examples() {
 		fmt.Fprintf(&b, "\n### Owner `%s`\n\n%s\n\n```\n", e.owner, e.about)
 		flow.Sort(e.flows)
+		for _, g := range e.groups {
+			b.WriteString(g.String() + "\n")
+		}
 		for _, f := range e.flows {
 			b.WriteString(f.String() + "\n")
 		}
@@ -100,30 +108,49 @@ func miss(t pipeline.Table) string {
 type example struct {
 	owner, about string
 	flows        []flow.Flow
+	groups       []flow.Group
 }
 
 // examples are the flows of a dual-stack node that has a Pod and reaches
 // another node by a tunnel.
 func examples() []example {
 	return []example{
-		{pipeline.OwnerBase, "The same on every node.", pipeline.Base()},
+		{pipeline.OwnerBase, "The same on every node.", pipeline.Base(), nil},
 		{pipeline.OwnerGateway, "The gateway has port 1 and the addresses 10.10.1.1 and fd10:0:0:1::1, the tunnel port 2, " +
 			"the node the address 192.0.2.1.",
 			pipeline.Gateway(pipeline.GatewayParams{
 				Port: 1, TunnelPort: 2,
 				Addrs:     []netip.Addr{netip.MustParseAddr("10.10.1.1"), netip.MustParseAddr("fd10:0:0:1::1")},
 				NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
-			})},
+			}), nil},
 		{pipeline.OwnerPod("4f9c"), "A Pod at port 11 with the addresses 10.10.1.2 and fd10:0:0:1::2.",
 			pipeline.Pod(pipeline.PodPort{
 				Port: 11, MAC: net.HardwareAddr{0x0e, 0, 0, 0, 0, 0x0a},
 				Addrs: []netip.Addr{netip.MustParseAddr("10.10.1.2"), netip.MustParseAddr("fd10:0:0:1::2")},
-			})},
+			}), nil},
 		{pipeline.OwnerNode("n2"), "The node 192.0.2.2 with the Pod CIDRs 10.10.2.0/24 and fd10:0:0:2::/64, both by tunnel.",
 			pipeline.Node(pipeline.NodeParams{
 				Endpoint: encap.Endpoint{Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.2")},
 				PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.10.2.0/24"), netip.MustParsePrefix("fd10:0:0:2::/64")},
 				Addrs:    []netip.Addr{netip.MustParseAddr("192.0.2.2")},
-			})},
+			}), nil},
+		service(),
 	}
+}
+
+// service is a Service with two endpoints in IPv4 and none in IPv6.
+func service() example {
+	c := &services.Compiler{}
+	e := services.Port{Protocol: services.TCP, Port: 80}
+	for _, ap := range []string{"10.10.1.2:8080", "10.10.2.7:8080"} {
+		e.Endpoints = append(e.Endpoints, services.Endpoint{AddrPort: netip.MustParseAddrPort(ap), Ready: true})
+	}
+	c.Set(services.Service{
+		Key:        services.Key{Namespace: "default", Name: "web"},
+		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00:96::10")},
+		Ports:      []services.Port{e},
+	})
+	d := c.Flush()[0]
+	return example{d.Owner, "A Service at port 80 of 10.96.0.10, with the endpoints 10.10.1.2:8080 and 10.10.2.7:8080, and of " +
+		"fd00:96::10, without endpoints.", d.Flows, d.Groups}
 }
