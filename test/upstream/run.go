@@ -87,9 +87,14 @@ func (o options) start(ctx context.Context, upstream *suite.Suite) (*cluster.Lab
 	return cluster.Up(ctx, d)
 }
 
-// id names the results of a run: what was run, and on what.
+// id names the results of a run: what was run, and on what. Those of a part of
+// a suite do not replace those of the whole, which documents have.
 func (o options) id() string {
-	return strings.ToLower(o.suite + "-" + o.mode + "-" + o.families)
+	id := strings.ToLower(o.suite + "-" + o.mode + "-" + o.families)
+	if o.focus != "" || o.skip != "" {
+		id += "-part"
+	}
+	return id
 }
 
 func (o options) title(upstream *suite.Suite) string {

@@ -26,21 +26,28 @@ func Rows(specs []Spec) []report.Row {
 		report.Measure("specs that failed", float64(counts[Failed]), ""),
 		report.Measure("specs left out", float64(counts[LeftOut]), ""),
 	}
-	names := map[string]int{}
+	for i, row := range SpecRows(specs) {
+		if specs[i].Why != "" {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// SpecRows has a row for each spec.
+func SpecRows(specs []Spec) []report.Row {
+	var rows []report.Row
+	seen := map[string]int{}
 	for _, spec := range specs {
-		if spec.Why == "" {
-			continue
-		}
 		name := spec.Name
-		if names[name]++; names[name] > 1 {
-			name = fmt.Sprintf("%s (%d)", name, names[spec.Name])
+		if seen[name]++; seen[name] > 1 {
+			name = fmt.Sprintf("%s (%d)", name, seen[name])
 		}
-		switch spec.State {
-		case LeftOut:
-			rows = append(rows, report.Row{Case: name, Note: "left out: " + spec.Why})
-		default:
-			rows = append(rows, report.Check(name, spec.State == Passed, spec.Why))
+		row := report.Check(name, spec.State == Passed, spec.Why)
+		if spec.State == LeftOut {
+			row = report.Row{Case: name, Note: "left out: " + spec.Why}
 		}
+		rows = append(rows, row)
 	}
 	return rows
 }
