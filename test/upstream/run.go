@@ -14,6 +14,7 @@ import (
 	"github.com/waymark-net/waymark/test/lab/cluster"
 	"github.com/waymark-net/waymark/test/lab/topology"
 	"github.com/waymark-net/waymark/test/report"
+	"github.com/waymark-net/waymark/test/upstream/specs"
 	"github.com/waymark-net/waymark/test/upstream/suite"
 )
 
@@ -46,14 +47,14 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	dir := filepath.Join(o.dir, o.id())
-	specs, err := upstream.Run(ctx, lab, suite.Run{Focus: o.focus, Skip: o.skip, Dir: dir, Progress: o.out})
+	found, err := upstream.Run(ctx, lab, suite.Run{Focus: o.focus, Skip: o.skip, Dir: dir, Progress: o.out})
 	if err != nil {
 		return err
 	}
-	if err := suite.WriteSpecs(dir, specs); err != nil {
+	if err := specs.Write(dir, found); err != nil {
 		return err
 	}
-	rep.Add(suite.Rows(specs)...)
+	rep.Add(specs.Summary(found)...)
 	if err := rep.Write(dir + ".json"); err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/upstream/programs"
+	"github.com/waymark-net/waymark/test/upstream/specs"
 )
 
 // cnpTest is the test that all others are part of. The program has a second one
@@ -26,8 +28,11 @@ var cnpSCTP = []string{
 	"CNPAdminTierEgressSCTP", "CNPAdminTierIngressSCTP", "CNPBaselineTierEgressSCTP", "CNPBaselineTierIngressSCTP",
 }
 
+// goTestProgress matches the lines that end tests.
+var goTestProgress = regexp.MustCompile(`^\x16?\s*--- (PASS|FAIL|SKIP)`)
+
 // runCNP runs the conformance suite of network-policy-api.
-func (s *Suite) runCNP(ctx context.Context, lab *cluster.Lab, r Run) ([]Spec, error) {
+func (s *Suite) runCNP(ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error) {
 	if err := s.installCRD(ctx, lab); err != nil {
 		return nil, err
 	}
@@ -54,11 +59,16 @@ func (s *Suite) runCNP(ctx context.Context, lab *cluster.Lab, r Run) ([]Spec, er
 	if err := s.execute(ctx, lab, out, args...); err != nil {
 		return nil, fmt.Errorf("%w (log %s)", err, log.Name())
 	}
-	specs, err := readGoTest(ctx, log.Name())
+	found, err := readGoTest(ctx, log.Name())
 	if err != nil {
 		return nil, err
 	}
-	return append(specs, s.cnpLeftOut(r)...), nil
+	for i, spec := range found {
+		if spec.State == specs.Passed && strings.Contains(spec.Log, programs.LeftOut) {
+			found[i].Why = "its connections over SCTP were not tried: " + noSCTP
+		}
+	}
+	return append(found, s.cnpLeftOut(r)...), nil
 }
 
 // below is a pattern of go test for the parts of the suite that match an
@@ -74,15 +84,15 @@ func below(expression string) string {
 }
 
 // cnpLeftOut are the tests that were not run for want of SCTP.
-func (s *Suite) cnpLeftOut(r Run) []Spec {
+func (s *Suite) cnpLeftOut(r Run) []specs.Spec {
 	if s.sctp {
 		return nil
 	}
-	var out []Spec
+	var out []specs.Spec
 	focus, _, _ := strings.Cut(r.Focus, "/")
 	for _, name := range cnpSCTP {
 		if regexp.MustCompile(focus).MatchString(name) {
-			out = append(out, Spec{Name: name, State: LeftOut, Why: noSCTP})
+			out = append(out, specs.Spec{Name: name, State: specs.LeftOut, Why: noSCTP})
 		}
 	}
 	return out
@@ -107,21 +117,22 @@ func (s *Suite) installCRD(ctx context.Context, lab *cluster.Lab) error {
 }
 
 // readGoTest reads the output of a Go test that ran with -test.v=test2json.
-func readGoTest(ctx context.Context, path string) ([]Spec, error) {
+func readGoTest(ctx context.Context, path string) ([]specs.Spec, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	cmd := exec.CommandContext(ctx, "go", "tool", "test2json")
+	// With times: without them it leaves out how long a test took.
+	cmd := exec.CommandContext(ctx, "go", "tool", "test2json", "-t")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = file, &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return nil, errors.Join(fmt.Errorf("convert %s: %w: %s", path, err, &stderr), ctx.Err())
 	}
-	specs, err := parseGoTest(&stdout)
+	found, err := specs.ParseGoTest(&stdout, cnpTest)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return specs, nil
+	return found, nil
 }

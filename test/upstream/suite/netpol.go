@@ -10,8 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/upstream/specs"
 )
 
 // netpolSpecs begins the names of the specs about NetworkPolicy.
@@ -20,8 +23,11 @@ const netpolSpecs = "[sig-network] Netpol"
 // netpolSCTP matches the specs that need Pods which speak SCTP.
 var netpolSCTP = regexp.MustCompile(`\[Feature:SCTPConnectivity\]`)
 
+// ginkgoProgress matches the lines of Ginkgo's output that begin and end specs.
+var ginkgoProgress = regexp.MustCompile(`^(` + regexp.QuoteMeta(netpolSpecs) + `|• )`)
+
 // runNetpol runs the specs about NetworkPolicy of the end-to-end suite.
-func (s *Suite) runNetpol(ctx context.Context, lab *cluster.Lab, r Run) ([]Spec, error) {
+func (s *Suite) runNetpol(ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error) {
 	report := filepath.Join(r.Dir, "ginkgo.json")
 	if err := os.Remove(report); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -58,20 +64,20 @@ func (s *Suite) runNetpol(ctx context.Context, lab *cluster.Lab, r Run) ([]Spec,
 		return nil, fmt.Errorf("no report: %w (log %s)", err, log.Name())
 	}
 	defer file.Close()
-	specs, err := parseGinkgo(file)
+	found, err := specs.ParseGinkgo(file, netpolSpecs)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", report, err)
 	}
-	return s.selected(specs, regexp.MustCompile(r.Focus)), nil
+	return s.selected(found, regexp.MustCompile(r.Focus)), nil
 }
 
-// selected leaves away what was not asked for, and says why the others that did
-// not run were left out.
-func (s *Suite) selected(specs []Spec, focus *regexp.Regexp) []Spec {
-	var out []Spec
-	for _, spec := range specs {
+// selected leaves away what was not asked for, says why the others that did not
+// run were left out, and sorts by name.
+func (s *Suite) selected(found []specs.Spec, focus *regexp.Regexp) []specs.Spec {
+	var out []specs.Spec
+	for _, spec := range found {
 		// One that was not selected has no reason; one that skips itself has.
-		if spec.State == LeftOut && spec.Why == "" {
+		if spec.State == specs.LeftOut && spec.Why == "" {
 			if s.sctp || !netpolSCTP.MatchString(spec.Name) || !focus.MatchString(spec.Name) {
 				continue
 			}
@@ -79,5 +85,7 @@ func (s *Suite) selected(specs []Spec, focus *regexp.Regexp) []Spec {
 		}
 		out = append(out, spec)
 	}
+	// They ran in another order each time.
+	slices.SortFunc(out, func(a, b specs.Spec) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }

@@ -18,28 +18,8 @@ import (
 	"github.com/waymark-net/waymark/test/lab/image"
 	"github.com/waymark-net/waymark/test/lab/topology"
 	"github.com/waymark-net/waymark/test/upstream/programs"
+	"github.com/waymark-net/waymark/test/upstream/specs"
 )
-
-// State says how a spec ended.
-type State string
-
-// The states of a spec.
-const (
-	Passed  State = "passed"
-	Failed  State = "failed"
-	LeftOut State = "left out"
-)
-
-// Spec is what came of one spec.
-type Spec struct {
-	Name  string `json:"name"`
-	State State  `json:"state"`
-	// Why it failed or was left out; of one that passed, what of it was not tried.
-	Why     string  `json:"why,omitempty"`
-	Seconds float64 `json:"seconds"`
-	// Log is what the spec wrote.
-	Log string `json:"-"`
-}
 
 // Run says which specs to run and where to write.
 type Run struct {
@@ -72,7 +52,7 @@ type kind struct {
 	// image is the one that the suite's Pods run.
 	image string
 	build func(context.Context, programs.Params) (programs.Programs, error)
-	run   func(s *Suite, ctx context.Context, lab *cluster.Lab, r Run) ([]Spec, error)
+	run   func(s *Suite, ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error)
 }
 
 // noSCTP is why a spec about SCTP is left out.
@@ -128,7 +108,7 @@ func Prepare(ctx context.Context, name, source string, progress func(string)) (*
 
 // Run runs the suite. The error says that it could not be run or read; what
 // specs say of the cluster is in the specs.
-func (s *Suite) Run(ctx context.Context, lab *cluster.Lab, r Run) ([]Spec, error) {
+func (s *Suite) Run(ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error) {
 	for _, expression := range []string{r.Focus, r.Skip} {
 		if _, err := regexp.Compile(expression); err != nil {
 			return nil, err
@@ -142,14 +122,14 @@ func (s *Suite) Run(ctx context.Context, lab *cluster.Lab, r Run) ([]Spec, error
 	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	specs, err := s.kind.run(s, ctx, lab, r)
+	found, err := s.kind.run(s, ctx, lab, r)
 	if err != nil {
 		return nil, fmt.Errorf("suite %s: %w", s.Name, err)
 	}
-	if len(specs) == 0 {
+	if len(found) == 0 {
 		return nil, fmt.Errorf("suite %s: no spec is selected", s.Name)
 	}
-	return specs, nil
+	return found, nil
 }
 
 // execute runs the suite's program in the lab; that specs fail is no error of it.
@@ -167,14 +147,4 @@ func (s *Suite) execute(ctx context.Context, lab *cluster.Lab, out io.Writer, ar
 		return nil
 	}
 	return errors.Join(err, ctx.Err())
-}
-
-// oneLine shortens text for a table.
-func oneLine(text string) string {
-	const most = 300
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package suite
+package specs
 
 import (
 	"encoding/json"
 	"errors"
 	"io"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -29,10 +28,10 @@ type ginkgoSpec struct {
 	CapturedStdOutErr          string
 }
 
-// parseGinkgo reads a report in Ginkgo's JSON and returns its specs about
-// NetworkPolicy, and what failed around them, in order. Specs that were not
+// ParseGinkgo reads a report in Ginkgo's JSON and returns its specs whose names
+// begin with prefix, and what failed around them, in order. Specs that were not
 // selected are left out without a reason.
-func parseGinkgo(r io.Reader) ([]Spec, error) {
+func ParseGinkgo(r io.Reader, prefix string) ([]Spec, error) {
 	var reports []ginkgoReport
 	if err := json.NewDecoder(r).Decode(&reports); err != nil {
 		return nil, err
@@ -43,7 +42,7 @@ func parseGinkgo(r io.Reader) ([]Spec, error) {
 	var specs []Spec
 	failed := false
 	for _, g := range reports[0].SpecReports {
-		if spec, ok := g.spec(); ok {
+		if spec, ok := g.spec(prefix); ok {
 			specs = append(specs, spec)
 			failed = failed || spec.State == Failed
 		}
@@ -58,25 +57,21 @@ func parseGinkgo(r io.Reader) ([]Spec, error) {
 }
 
 // spec converts one entry. Those that prepare and clean up count when they fail.
-func (g ginkgoSpec) spec() (Spec, bool) {
+func (g ginkgoSpec) spec(prefix string) (Spec, bool) {
 	name := strings.TrimSpace(strings.Join(append(g.ContainerHierarchyTexts, g.LeafNodeText), " "))
-	spec := Spec{Name: name, Seconds: g.RunTime.Seconds()}
+	spec := Spec{Name: name, Seconds: g.RunTime.Seconds(), Log: g.CapturedGinkgoWriterOutput + g.CapturedStdOutErr}
 	switch g.State {
 	case "passed":
 		spec.State = Passed
 	case "skipped", "pending":
 		spec.State, spec.Why = LeftOut, oneLine(g.Failure.Message)
 	default:
-		spec.State = Failed
-		spec.Why = oneLine(g.State + ": " + g.Failure.Message)
-		spec.Log = g.CapturedGinkgoWriterOutput + g.CapturedStdOutErr + "\n" + g.Failure.Message + "\n"
+		spec.State, spec.Why = Failed, oneLine(g.State+": "+g.Failure.Message)
+		spec.Log += "\n" + g.Failure.Message + "\n"
 	}
 	if g.LeafNodeType == "It" {
-		return spec, strings.HasPrefix(name, netpolSpecs)
+		return spec, strings.HasPrefix(name, prefix)
 	}
 	spec.Name = strings.TrimSpace(g.LeafNodeType + " " + name)
 	return spec, spec.State == Failed
 }
-
-// ginkgoProgress matches the lines of Ginkgo's output that begin and end specs.
-var ginkgoProgress = regexp.MustCompile(`^(` + regexp.QuoteMeta(netpolSpecs) + `|• )`)

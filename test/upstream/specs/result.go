@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package suite
+package specs
 
 import (
 	"encoding/json"
@@ -14,9 +14,9 @@ import (
 	"github.com/waymark-net/waymark/test/report"
 )
 
-// Rows are what a document says of a run: how many specs passed, and each one
+// Summary is what a document says of a run: how many specs passed, and each one
 // that did not pass, or not with all that it tries, and why.
-func Rows(specs []Spec) []report.Row {
+func Summary(specs []Spec) []report.Row {
 	counts := map[State]int{}
 	for _, spec := range specs {
 		counts[spec.State]++
@@ -26,7 +26,7 @@ func Rows(specs []Spec) []report.Row {
 		report.Measure("specs that failed", float64(counts[Failed]), ""),
 		report.Measure("specs left out", float64(counts[LeftOut]), ""),
 	}
-	for i, row := range SpecRows(specs) {
+	for i, row := range Rows(specs) {
 		if specs[i].Why != "" {
 			rows = append(rows, row)
 		}
@@ -34,8 +34,8 @@ func Rows(specs []Spec) []report.Row {
 	return rows
 }
 
-// SpecRows has a row for each spec.
-func SpecRows(specs []Spec) []report.Row {
+// Rows has a row for each spec.
+func Rows(specs []Spec) []report.Row {
 	var rows []report.Row
 	seen := map[string]int{}
 	for _, spec := range specs {
@@ -52,9 +52,9 @@ func SpecRows(specs []Spec) []report.Row {
 	return rows
 }
 
-// WriteSpecs writes what came of every spec into a folder: specs.json, and the
+// Write writes what came of every spec into a folder: specs.json, and the
 // logs of those that failed in failures/.
-func WriteSpecs(dir string, specs []Spec) error {
+func Write(dir string, specs []Spec) error {
 	text, err := json.MarshalIndent(specs, "", "  ")
 	if err != nil {
 		return err

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package suite
+package specs
 
 import (
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+const (
+	prefix = "[sig-network] Netpol"
+	root   = "TestConformance"
 )
 
 var ginkgoReports = map[string]struct {
@@ -47,7 +51,7 @@ var ginkgoReports = map[string]struct {
 func TestParseGinkgo(t *testing.T) {
 	for name, test := range ginkgoReports {
 		t.Run(name, func(t *testing.T) {
-			got, err := parseGinkgo(strings.NewReader(test.text))
+			got, err := ParseGinkgo(strings.NewReader(test.text), prefix)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,34 +61,9 @@ func TestParseGinkgo(t *testing.T) {
 		})
 	}
 	for _, wrong := range []string{"", "[]", "{}", `[{},{}]`, `[{"SpecReports":[{"RunTime":"x"}]}]`} {
-		if specs, err := parseGinkgo(strings.NewReader(wrong)); err == nil {
+		if specs, err := ParseGinkgo(strings.NewReader(wrong), prefix); err == nil {
 			t.Errorf("%q: no error, %v", wrong, specs)
 		}
-	}
-}
-
-func TestSelected(t *testing.T) {
-	sctp := Spec{Name: netpolSpecs + " [Feature:SCTPConnectivity] x", State: LeftOut}
-	passed := Spec{Name: netpolSpecs + " y", State: Passed}
-	other := Spec{Name: netpolSpecs + " z", State: LeftOut}
-	specs := []Spec{sctp, passed, other}
-	reason := sctp
-	reason.Why = noSCTP
-	for name, test := range map[string]struct {
-		sctp  bool
-		focus string
-		want  []Spec
-	}{
-		"kernel without SCTP": {false, "", []Spec{reason, passed}},
-		"not asked for":       {false, "y$", []Spec{passed}},
-		"kernel with SCTP":    {true, "", []Spec{passed}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := &Suite{sctp: test.sctp}
-			if diff := cmp.Diff(test.want, s.selected(specs, regexp.MustCompile(test.focus))); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
 	}
 }
 
@@ -112,7 +91,7 @@ var goTests = map[string]struct {
 {"Action":"fail"}
 `,
 		[]Spec{
-			{Name: "A/Should pass", State: Passed, Seconds: 1.25, Why: "its connections over SCTP were not tried: " + noSCTP},
+			{Name: "A/Should pass", State: Passed, Seconds: 1.25},
 			{Name: "A/Should fail", State: Failed, Seconds: 10, Why: "Expected connection to fail from a to b"},
 			{Name: "B", State: LeftOut, Why: "suite.go:9: Skipping B: suite does not support X"},
 			{Name: "C", State: Failed, Why: "it did not end"},
@@ -137,21 +116,16 @@ var goTests = map[string]struct {
 func TestParseGoTest(t *testing.T) {
 	for name, test := range goTests {
 		t.Run(name, func(t *testing.T) {
-			got, err := parseGoTest(strings.NewReader(test.text))
+			got, err := ParseGoTest(strings.NewReader(test.text), root)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(Spec{}, "Log")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			for _, spec := range got {
-				if (spec.Log != "") != (spec.State == Failed && spec.Why != "it did not end") {
-					t.Errorf("%s has the log %q", spec.Name, spec.Log)
-				}
-			}
 		})
 	}
-	if specs, err := parseGoTest(strings.NewReader("--- PASS: x")); err == nil {
+	if specs, err := ParseGoTest(strings.NewReader("--- PASS: x"), root); err == nil {
 		t.Errorf("text: no error, %v", specs)
 	}
 }
@@ -177,7 +151,7 @@ func FuzzParseGinkgo(f *testing.F) {
 		f.Add(test.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		specs, err := parseGinkgo(strings.NewReader(text))
+		specs, err := ParseGinkgo(strings.NewReader(text), prefix)
 		if err == nil {
 			checkSpecs(t, specs)
 		}
@@ -189,7 +163,7 @@ func FuzzParseGoTest(f *testing.F) {
 		f.Add(test.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		specs, err := parseGoTest(strings.NewReader(text))
+		specs, err := ParseGoTest(strings.NewReader(text), root)
 		if err == nil {
 			checkSpecs(t, specs)
 		}

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package suite
+package specs
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
-
-	"github.com/waymark-net/waymark/test/upstream/programs"
 )
 
 // goTestEvent is one event of `go tool test2json`.
@@ -30,10 +27,10 @@ type goTest struct {
 	children []*goTest
 }
 
-// parseGoTest reads the events of `go tool test2json` and returns the tests
+// ParseGoTest reads the events of `go tool test2json` and returns the tests
 // without subtests as specs, in the order in which they began, and those with
-// subtests that failed by themselves.
-func parseGoTest(r io.Reader) ([]Spec, error) {
+// subtests that failed by themselves. Names are those below the test root.
+func ParseGoTest(r io.Reader, root string) ([]Spec, error) {
 	byName := map[string]*goTest{}
 	var order []*goTest
 	decoder := json.NewDecoder(r)
@@ -66,7 +63,7 @@ func parseGoTest(r io.Reader) ([]Spec, error) {
 	var specs []Spec
 	for _, test := range order {
 		if len(test.children) == 0 || test.state() == Failed && !test.childFailed() {
-			specs = append(specs, test.spec())
+			specs = append(specs, test.spec(root))
 		}
 	}
 	return specs, nil
@@ -98,22 +95,16 @@ func (t *goTest) childFailed() bool {
 	return false
 }
 
-func (t *goTest) spec() Spec {
-	name := strings.ReplaceAll(strings.TrimPrefix(t.name, cnpTest+"/"), "_", " ")
-	spec := Spec{Name: name, State: t.state(), Seconds: t.seconds}
-	log := t.log.String()
-	switch spec.State {
-	case Passed:
-		if strings.Contains(log, programs.LeftOut) {
-			spec.Why = "its connections over SCTP were not tried: " + noSCTP
-		}
-	case LeftOut:
-		spec.Why = reason(log, "skip: ")
-	case Failed:
-		spec.Why, spec.Log = reason(log, "Expected connection", "Error:"), log
-		if t.action == "" {
-			spec.Why = "it did not end"
-		}
+func (t *goTest) spec(root string) Spec {
+	name := strings.ReplaceAll(strings.TrimPrefix(t.name, root+"/"), "_", " ")
+	spec := Spec{Name: name, State: t.state(), Seconds: t.seconds, Log: t.log.String()}
+	switch {
+	case spec.State == LeftOut:
+		spec.Why = reason(spec.Log, "skip: ")
+	case spec.State == Failed && t.action == "":
+		spec.Why = "it did not end"
+	case spec.State == Failed:
+		spec.Why = reason(spec.Log, "Expected connection", "Error:")
 	}
 	return spec
 }
@@ -139,6 +130,3 @@ func reason(log string, texts ...string) string {
 	}
 	return "it says nothing"
 }
-
-// goTestProgress matches the lines that end tests.
-var goTestProgress = regexp.MustCompile(`^\x16?\s*--- (PASS|FAIL|SKIP)`)
