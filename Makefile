@@ -49,9 +49,12 @@ FOCUS ?=
 SKIP ?=
 KUBE_PROXY ?=
 KEEP ?=
+# By way of the environment: expressions have quotes and dollars.
+e2e-upstream: export UPSTREAM_FOCUS = $(value FOCUS)
+e2e-upstream: export UPSTREAM_SKIP = $(value SKIP)
 e2e-upstream: ## An upstream suite on the lab (root): SUITE=netpol|cnp, MODE, FAMILIES, FOCUS, SKIP
 	$(GO) run ./test/upstream $(SUITE) --mode=$(MODE) --families=$(FAMILIES) \
-	  --focus='$(FOCUS)' --skip='$(SKIP)' $(if $(KUBE_PROXY),--kube-proxy) $(if $(KEEP),--keep)
+	  --focus="$$UPSTREAM_FOCUS" --skip="$$UPSTREAM_SKIP" $(if $(KUBE_PROXY),--kube-proxy) $(if $(KEEP),--keep)
 
 .PHONY: generate
 generate: ## Custom resource definitions, manifests, deepcopy code, the pipeline reference

@@ -116,7 +116,7 @@ func (o options) command() string {
 		{"FOCUS", o.focus}, {"SKIP", o.skip}, {"KUBE_PROXY", map[bool]string{true: "1"}[o.kubeProxy]},
 	} {
 		if more.value != "" {
-			command += fmt.Sprintf(" %s='%s'", more.name, more.value)
+			command += fmt.Sprintf(" %s='%s'", more.name, strings.ReplaceAll(more.value, "'", `'\''`))
 		}
 	}
 	return command
