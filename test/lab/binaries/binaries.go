@@ -8,19 +8,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
-
-	"github.com/waymark-net/waymark/test/lab/lockfile"
 )
 
-// Names are the programs, which are one file under five names.
-var names = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"}
+// Names are the programs, which are one file under six names.
+var names = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
 
 // Params say what to build from and where to keep it.
 type Params struct {
@@ -34,42 +31,31 @@ type Params struct {
 
 // Build returns the folder that holds the programs.
 func Build(ctx context.Context, p Params) (string, error) {
-	key, version, err := identify(p.Source)
+	key, version, err := Identify(p.Source, "main.go")
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(p.CacheDir, "kubernetes", version+"-"+key)
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
+	r := Recipe{
+		Dir:    filepath.Join(p.CacheDir, "kubernetes", version+"-"+key),
+		Lock:   filepath.Join(p.CacheDir, "kubernetes.lock"),
+		Making: p.Building,
+		Make: func(ctx context.Context, dir string, log *os.File) error {
+			return build(ctx, p.Source, version, dir, log)
+		},
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := lockfile.Lock(ctx, filepath.Join(p.CacheDir, "kubernetes.lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	if p.Building != nil {
-		p.Building()
-	}
-	if err := build(ctx, p.Source, version, dir); err != nil {
+	if err := r.Provide(ctx); err != nil {
 		return "", fmt.Errorf("build Kubernetes %s: %w", version, err)
 	}
-	return dir, nil
+	return r.Dir, nil
 }
 
-var versionLine = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v\d+\.\d+\.\d+)`)
+var versionLine = regexp.MustCompile(`(?m)^(?:require)?\s+k8s\.io/kubernetes (v\d+\.\d+\.\d+)`)
 
-// identify hashes the module and finds the version of Kubernetes in it.
-func identify(source string) (key, version string, err error) {
+// Identify hashes go.mod, go.sum and one more file of a module that builds
+// programs of Kubernetes, and finds the version of Kubernetes in it.
+func Identify(source, file string) (key, version string, err error) {
 	hash := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+	for _, name := range []string{"go.mod", "go.sum", file} {
 		data, err := os.ReadFile(filepath.Join(source, name))
 		if err != nil {
 			return "", "", fmt.Errorf("module of the Kubernetes programs: %w", err)
@@ -87,34 +73,28 @@ func identify(source string) (key, version string, err error) {
 	return hex.EncodeToString(hash.Sum(nil))[:12], version, nil
 }
 
-func build(ctx context.Context, source, version, dir string) error {
-	fresh := dir + ".tmp"
-	if err := os.RemoveAll(fresh); err != nil { // of a build that was killed
-		return err
-	}
-	if err := os.MkdirAll(fresh, 0o755); err != nil {
-		return err
-	}
-	logPath := dir + ".log"
-	log, err := os.Create(logPath)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
+// VersionFlags are the linker flags that tell programs of Kubernetes their
+// version, and leave out what only debuggers need.
+func VersionFlags(version string) string {
 	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
-	flags := fmt.Sprintf("-s -w -X k8s.io/component-base/version.gitVersion=%s"+
+	return fmt.Sprintf("-s -w -X k8s.io/component-base/version.gitVersion=%s"+
 		" -X k8s.io/component-base/version.gitMajor=%s -X k8s.io/component-base/version.gitMinor=%s", version, parts[0], parts[1])
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", flags, "-o", filepath.Join(fresh, "kube"), ".")
-	cmd.Dir = source
+}
+
+// Go runs the go command for a static build in a module, with its output in
+// the log.
+func Go(ctx context.Context, module string, log *os.File, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%w (log %s)", errors.Join(ctx.Err(), err), logPath)
-	}
+	return errors.Join(cmd.Run(), ctx.Err())
+}
+
+func build(ctx context.Context, source, version, dir string, log *os.File) error {
+	err := Go(ctx, source, log, "build", "-trimpath", "-ldflags", VersionFlags(version), "-o", filepath.Join(dir, "kube"), ".")
 	for _, name := range names {
-		if err := os.Symlink("kube", filepath.Join(fresh, name)); err != nil {
-			return err
-		}
+		err = errors.Join(err, os.Symlink("kube", filepath.Join(dir, name)))
 	}
-	return os.Rename(fresh, dir)
+	return err
 }

@@ -22,18 +22,18 @@ func module(t *testing.T, goMod string) string {
 
 func TestBuildOnce(t *testing.T) {
 	source := module(t, "module x\n\ngo 1.24\n\n// the line that names the version:\n// k8s.io/kubernetes v1.2.3\n")
-	if _, _, err := identify(source); err == nil {
+	if _, _, err := Identify(source, "main.go"); err == nil {
 		t.Error("no version: no error")
 	}
 	source = module(t, "module x\n\ngo 1.24\n\nrequire (\n\tk8s.io/kubernetes v1.2.3\n)\n")
-	key, version, err := identify(source)
+	key, version, err := Identify(source, "main.go")
 	if err != nil || version != "v1.2.3" || len(key) != 12 {
-		t.Fatalf("identify: %q, %q, %v", key, version, err)
+		t.Fatalf("Identify: %q, %q, %v", key, version, err)
 	}
 	if err := os.WriteFile(filepath.Join(source, "main.go"), []byte("package main\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if changed, _, _ := identify(source); changed == key {
+	if changed, _, _ := Identify(source, "main.go"); changed == key {
 		t.Error("another main.go, the same key")
 	}
 	// It cannot be built: the error names the log, and nothing is cached.
@@ -44,7 +44,7 @@ func TestBuildOnce(t *testing.T) {
 		t.Errorf("Build: %v, building %d", err, building)
 	}
 	// What is in the cache is not built.
-	key, _, _ = identify(source)
+	key, _, _ = Identify(source, "main.go")
 	want := filepath.Join(cache, "kubernetes", "v1.2.3-"+key)
 	if err := os.MkdirAll(want, 0o755); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@
 // Package binaries provides the Kubernetes programs of the lab: it builds the
 // module test/lab/kube from the Go module proxy once for each content of that
 // module and keeps the result in the cache. A file lock makes labs that start
-// at the same time build once. Build blocks, and everything happens in the
+// at the same time build once; [Recipe] is the part of it that others use to
+// keep programs that take long to build. Everything blocks and happens in the
 // calling goroutine.
 package binaries

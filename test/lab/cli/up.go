@@ -69,6 +69,7 @@ func newUp(name *string) *cobra.Command {
 	flags.StringVar(&f.datapath, "datapath", d.Settings["datapath"], "datapath in the configuration document: netdev or system")
 	flags.StringToStringVar(&f.settings, "set", nil, "field=value in the configuration document, such as tunnel.type=vxlan")
 	flags.BoolVar(&d.NoPeers, "no-peers", false, "make no BGPPeer objects")
+	flags.BoolVar(&d.KubeProxy, "kube-proxy", false, "run kube-proxy on the nodes")
 	flags.StringArrayVar(&d.Images, "image", nil, "archive of an image that the nodes have (repeatable)")
 	flags.StringVar(&d.SandboxImage, "sandbox-image", d.SandboxImage, "image of Pod sandboxes")
 	return cmd

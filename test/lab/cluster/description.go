@@ -24,6 +24,10 @@ type Description struct {
 	// Bare leaves out Kubernetes: a lab of hosts, links and routers only.
 	Bare bool `json:"bare,omitempty"`
 
+	// KubeProxy runs kube-proxy on every node, in nftables mode. Without it
+	// nothing but the product implements Services.
+	KubeProxy bool `json:"kubeProxy,omitempty"`
+
 	// Mode is the traffic mode of the product: its manifest
 	// manifests/waymark-MODE.yaml is installed. Empty: no product.
 	Mode string `json:"mode,omitempty"`

@@ -31,6 +31,7 @@ func (l *Lab) node(h topology.Host) kubernetes.Node {
 		Labels:       map[string]string{RackLabel: RackLabelValue(h.Rack)},
 		Server:       l.controlPlane().Server(),
 		SandboxImage: l.Description.SandboxImage,
+		PodPrefixes:  l.Topology.PodPrefixes(),
 	}
 	for _, p := range l.Topology.ServicePrefixes() {
 		n.ClusterDNS = append(n.ClusterDNS, nth(p.Addr(), dnsOffset))
@@ -65,13 +66,17 @@ func (l *Lab) giveImages(ctx context.Context, h topology.Host) error {
 	return imagestore.Copy(ctx, l.ImageRoot, dir)
 }
 
-// startNode starts containerd and the kubelet on a connected host.
+// startNode starts containerd, the kubelet and, where the lab has it, kube-proxy
+// on a connected host.
 func (l *Lab) startNode(ctx context.Context, h topology.Host) error {
 	n := l.node(h)
 	if err := l.startProcess(ctx, h, n.Containerd()); err != nil {
 		return err
 	}
-	return l.startProcess(ctx, h, n.Kubelet())
+	if err := l.startProcess(ctx, h, n.Kubelet()); err != nil || !l.Description.KubeProxy {
+		return err
+	}
+	return l.startProcess(ctx, h, n.Proxy())
 }
 
 // AddNode lets a node join: a new host in a rack.

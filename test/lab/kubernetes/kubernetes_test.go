@@ -102,6 +102,7 @@ func TestNodeFiles(t *testing.T) {
 		Server:       "https://172.30.100.10:6443",
 		SandboxImage: "example/pause:1",
 		ClusterDNS:   []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00:96::a")},
+		PodPrefixes:  []netip.Prefix{netip.MustParsePrefix("10.10.0.0/16"), netip.MustParsePrefix("fd10:10::/48")},
 	}
 	files, err := n.Files(authority(t))
 	if err != nil {
@@ -119,6 +120,17 @@ func TestNodeFiles(t *testing.T) {
 			}
 			if err := yaml.Unmarshal(f.Content, &config); err != nil || !slices.Equal(config.ClusterDNS, []string{"10.96.0.10", "fd00:96::a"}) || config.EvictionHard["memory.available"] != "0%" {
 				t.Errorf("kubelet.yaml: %+v, %v", config, err)
+			}
+		case "/etc/kubernetes/kube-proxy.yaml":
+			var config struct {
+				Mode             string `json:"mode"`
+				HostnameOverride string `json:"hostnameOverride"`
+				ClusterCIDR      string `json:"clusterCIDR"`
+			}
+			want := config
+			want.Mode, want.HostnameOverride, want.ClusterCIDR = "nftables", "n1", "10.10.0.0/16,fd10:10::/48"
+			if err := yaml.Unmarshal(f.Content, &config); err != nil || config != want {
+				t.Errorf("kube-proxy.yaml: %+v, %v, want %+v", config, err, want)
 			}
 		case "/etc/containerd/config.toml":
 			if !strings.Contains(string(f.Content), `sandbox_image = "example/pause:1"`) {

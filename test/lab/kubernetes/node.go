@@ -24,6 +24,9 @@ type Node struct {
 	SandboxImage string
 	// ClusterDNS are the addresses that Pods get as name servers.
 	ClusterDNS []netip.Addr
+	// PodPrefixes are the networks of the cluster's Pods: kube-proxy hides from
+	// Services who else is their client.
+	PodPrefixes []netip.Prefix
 }
 
 const (
@@ -64,6 +67,18 @@ clusterDomain: cluster.local
 nodeStatusUpdateFrequency: 2s
 `
 
+// proxyConfig leaves the settings of conntrack alone: a network namespace may
+// not write them.
+const proxyConfig = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clientConnection: {kubeconfig: %[1]s/kube-proxy.conf}
+hostnameOverride: %[2]s
+detectLocalMode: ClusterCIDR
+clusterCIDR: "%[3]s"
+conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
+`
+
 // Files are what a node needs in its root, with credentials for the Node
 // authorizer: a node may read and write only what concerns it.
 func (n Node) Files(authority *pki.Authority) ([]host.File, error) {
@@ -79,6 +94,10 @@ func (n Node) Files(authority *pki.Authority) ([]host.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxy, err := authority.Issue(pki.Request{CommonName: "system:kube-proxy"})
+	if err != nil {
+		return nil, err
+	}
 	secret := func(path string, content []byte) host.File {
 		return host.File{Path: path, Content: content, Mode: 0o600}
 	}
@@ -91,6 +110,8 @@ func (n Node) Files(authority *pki.Authority) ([]host.File, error) {
 		public(kubeletDir+"/kubelet.crt", string(serving.Cert)),
 		public(kubeletDir+"/ca.crt", string(ca.Cert)),
 		public(kubeletDir+"/kubelet.yaml", fmt.Sprintf(kubeletConfig, kubeletDir, criSocket, joinAddresses(n.ClusterDNS, ", "))),
+		secret(kubeletDir+"/kube-proxy.conf", Kubeconfig(n.Server, ca.Cert, proxy)),
+		public(kubeletDir+"/kube-proxy.yaml", fmt.Sprintf(proxyConfig, kubeletDir, n.Name, joinPrefixes(n.PodPrefixes))),
 		public("/etc/containerd/config.toml", fmt.Sprintf(containerdConfig, n.SandboxImage)),
 	}, nil
 }
@@ -122,6 +143,14 @@ func (n Node) Kubelet() host.Process {
 		argv = append(argv, "--node-labels="+strings.Join(labels, ","))
 	}
 	return host.Process{Name: "kubelet", Argv: argv, Log: "/var/log/lab/kubelet.log", Restart: true}
+}
+
+// Proxy runs kube-proxy, which programs the node's nftables.
+func (n Node) Proxy() host.Process {
+	return host.Process{
+		Name: "kube-proxy", Argv: []string{host.BinDir + "/kube-proxy", "--config=" + kubeletDir + "/kube-proxy.yaml"},
+		Log: "/var/log/lab/kube-proxy.log", Restart: true,
+	}
 }
 
 // Shadows are the kernel settings that a kubelet writes and that are not

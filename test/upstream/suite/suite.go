@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/host"
+	"github.com/waymark-net/waymark/test/lab/image"
+	"github.com/waymark-net/waymark/test/lab/topology"
+	"github.com/waymark-net/waymark/test/upstream/programs"
+	"github.com/waymark-net/waymark/test/upstream/specs"
+)
+
+// Run says which specs to run and where to write.
+type Run struct {
+	// Focus and Skip are regular expressions for names of specs, or empty.
+	Focus, Skip string
+	// Dir is for what the suite writes.
+	Dir string
+	// Progress is told each spec; nothing when nil.
+	Progress io.Writer
+}
+
+// Suite is an upstream suite that can be run.
+type Suite struct {
+	// Name is the suite's on the command line; Title says in words what it is,
+	// with its version.
+	Name, Title string
+	// Images are archives that the lab's nodes must have.
+	Images []string
+	// Changed says what was changed in the suite; empty when nothing was.
+	Changed []string
+
+	kind     kind
+	programs programs.Programs
+	sctp     bool
+}
+
+// kind is what differs between suites.
+type kind struct {
+	title string
+	// image is the one that the suite's Pods run.
+	image string
+	build func(context.Context, programs.Params) (programs.Programs, error)
+	run   func(s *Suite, ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error)
+}
+
+// noSCTP is why a spec about SCTP is left out.
+const noSCTP = "the kernel of this machine has no SCTP"
+
+var kinds = map[string]kind{
+	"netpol": {
+		title: "NetworkPolicy specs of Kubernetes",
+		image: "registry.k8s.io/e2e-test-images/agnhost:2.56",
+		build: programs.Kubernetes,
+		run:   (*Suite).runNetpol,
+	},
+	"cnp": {
+		title: "conformance suite of network-policy-api",
+		image: "registry.k8s.io/e2e-test-images/agnhost:2.45",
+		build: programs.PolicyAPI,
+		run:   (*Suite).runCNP,
+	},
+}
+
+// Names are the suites, sorted.
+func Names() []string {
+	var names []string
+	for name := range kinds {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Prepare builds the programs and images of a suite, or finds them in the
+// cache. progress is told what takes long; it may be nil.
+func Prepare(ctx context.Context, name, source string, progress func(string)) (*Suite, error) {
+	k, ok := kinds[name]
+	if !ok {
+		return nil, fmt.Errorf("suite %q: want one of %s", name, strings.Join(Names(), ", "))
+	}
+	s := &Suite{Name: name, kind: k, sctp: programs.HasSCTP()}
+	var err error
+	s.programs, err = k.build(ctx, programs.Params{
+		Source: source, CacheDir: cluster.CacheDir(), Building: progress, WithoutSCTP: !s.sctp,
+	})
+	if err != nil {
+		return nil, err
+	}
+	built, err := image.BuildAgnhost(ctx, image.Options{Source: source, Progress: progress}, k.image, s.programs.Agnhost)
+	if err != nil {
+		return nil, err
+	}
+	s.Title, s.Images, s.Changed = k.title+" "+s.programs.Version, []string{built.Archive}, s.programs.Changed
+	return s, nil
+}
+
+// Run runs the suite. The error says that it could not be run or read; what
+// specs say of the cluster is in the specs.
+func (s *Suite) Run(ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error) {
+	for _, expression := range []string{r.Focus, r.Skip} {
+		if _, err := regexp.Compile(expression); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := filepath.Abs(r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	r.Dir = dir
+	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	found, err := s.kind.run(s, ctx, lab, r)
+	if err != nil {
+		return nil, fmt.Errorf("suite %s: %w", s.Name, err)
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("suite %s: no spec is selected", s.Name)
+	}
+	return found, nil
+}
+
+// execute runs the suite's program in the lab; that specs fail is no error of it.
+func (s *Suite) execute(ctx context.Context, lab *cluster.Lab, out io.Writer, args ...string) error {
+	h, err := lab.Host(topology.ControlPlane)
+	if err != nil {
+		return err
+	}
+	err = h.Run(ctx, host.Cmd{
+		Argv: append([]string{s.programs.Suite}, args...), Env: []string{"KUBECONFIG=" + lab.KubeConfig()},
+		Stdout: out, Stderr: out,
+	})
+	var exit *host.ExitError
+	if errors.As(err, &exit) && exit.Signal == 0 && ctx.Err() == nil {
+		return nil
+	}
+	return errors.Join(err, ctx.Err())
+}
