@@ -320,7 +320,7 @@ func (tr *traffic) endDenied(t *testing.T) {
 		run.result(t, &reports)
 		for _, p := range reports {
 			note := fmt.Sprintf("%d of %d answered", p.Received, p.Sent)
-			record(t, report.Check("denied "+familyName(p.Address)+" ping every millisecond", p.Received == 0 && p.Sent > 0, note))
+			record(t, report.Check(tr.named("denied "+familyName(p.Address)+" ping every millisecond"), p.Received == 0 && p.Sent > 0, note))
 		}
 	}
 }

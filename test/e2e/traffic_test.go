@@ -34,6 +34,8 @@ type traffic struct {
 	stdin, stop *os.File // the end of stdin, by closing stop, ends the probes
 	pings       []*probeRun
 	streams     []*probeRun
+	// rows counts those of the report by name.
+	rows map[string]int
 }
 
 // probeRun is one probe that runs in a Pod.
@@ -137,7 +139,7 @@ func (tr *traffic) end(t *testing.T, allowed time.Duration) {
 	for _, p := range pings {
 		note := fmt.Sprintf("%d of %d lost, longest outage %.0f ms, longest pause of the sender %.0f ms, RTT at most %.1f ms, %d not sent %s",
 			p.Lost, p.Sent, p.MaxOutage, p.MaxPause, p.MaxRTT, p.SendErrors, p.LastError)
-		name := familyName(p.Address) + " ping every millisecond"
+		name := tr.named(familyName(p.Address) + " ping every millisecond")
 		t.Logf("%s: %s", name, note)
 		if allowed > 0 {
 			record(t, report.Measure("longest outage of "+name, p.MaxOutage, "ms"))
@@ -150,10 +152,22 @@ func (tr *traffic) end(t *testing.T, allowed time.Duration) {
 		run.result(t, &s)
 		note := fmt.Sprintf("%.0f s, %d and %d records, longest gap %.0f and %.0f ms %s",
 			s.Seconds, s.Client.Records, s.Server.Records, s.Client.MaxGap, s.Server.MaxGap, s.Error)
-		name := run.name + " TCP stream"
+		name := tr.named(run.name + " TCP stream")
 		t.Logf("%s: %s", name, note)
 		record(t, report.Check(name, !s.Broken, note))
 	}
+}
+
+// named makes the name of a row unlike those before it.
+func (tr *traffic) named(name string) string {
+	if tr.rows == nil {
+		tr.rows = map[string]int{}
+	}
+	tr.rows[name]++
+	if n := tr.rows[name]; n > 1 {
+		return fmt.Sprintf("%s (%d)", name, n)
+	}
+	return name
 }
 
 // result reads what a probe printed at its end.
