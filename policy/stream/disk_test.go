@@ -27,7 +27,7 @@ func basicState() *policy.State {
 
 func stateFile(t testing.TB, node string) []byte {
 	t.Helper()
-	data, err := (&Disk{Node: node}).encode(basicState(), policy.Position{"pods": 7})
+	data, err := (&Disk{Node: node}).encode(basicState(), policy.Position{"pods": 7}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func FuzzDisk(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := d.encode(s.state, s.position)
+		again, err := d.encode(s.state, s.position, s.sequence)
 		if err != nil {
 			t.Fatal(err)
 		}
