@@ -4,12 +4,10 @@ package stream
 
 import (
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -133,15 +131,6 @@ func TestStartsFromDisk(t *testing.T) {
 	converge(t, g, r, "n1")
 	if _, err := os.Stat(file + ".corrupt"); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestRetryDelay(t *testing.T) {
-	for failures := 1; failures < 100; failures++ {
-		full := min(float64(retryMax), float64(retryBase)*math.Pow(2, float64(failures-1)))
-		if d := retryDelay(failures); d < time.Duration(full/2) || d > time.Duration(full) {
-			t.Errorf("%d failures: %s, want %s to %s", failures, d, time.Duration(full/2), time.Duration(full))
-		}
 	}
 }
 
