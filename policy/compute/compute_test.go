@@ -5,6 +5,7 @@ package compute_test
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"testing"
@@ -64,6 +65,41 @@ func TestOneAddress(t *testing.T) {
 	}
 	if diff := cmp.Diff(&policy.Update{Pods: []policy.Pod{client}}, updates["n2"], netipComparer); diff != "" {
 		t.Errorf("n2 (-want +got):\n%s", diff)
+	}
+}
+
+// TestViewsShareGroups checks that a group is put together once for all nodes,
+// and that a View stays what it is when the group changes.
+func TestViewsShareGroups(t *testing.T) {
+	x := compute.New(compute.Params{})
+	x.UpsertPolicy(accepting("np", is("app", "server"), policy.RuleIntent{AnyPort: true, Pods: []policy.PodSet{{Namespace: "ns", Pods: is("app", "client")}}}))
+	for i := range 100 {
+		x.UpsertPod(pod(fmt.Sprint("client", i), "n3", fmt.Sprint("10.0.1.", i), map[string]string{"app": "client"}))
+	}
+	for _, node := range []string{"n1", "n2"} {
+		x.UpsertPod(pod("server-"+node, node, "", map[string]string{"app": "server"}))
+	}
+	x.Flush()
+	addresses := func(node string) (set policy.Addresses) {
+		for _, set = range x.View(node).Groups {
+		}
+		return set
+	}
+	before := addresses("n1")
+	if reflect.ValueOf(before).Pointer() != reflect.ValueOf(addresses("n2")).Pointer() {
+		t.Error("n2 has a set of its own")
+	}
+	x.UpsertPod(pod("client7", "n3", "10.0.2.7", map[string]string{"app": "client"}))
+	x.Flush()
+	old, now := netip.MustParseAddr("10.0.1.7"), netip.MustParseAddr("10.0.2.7")
+	has := func(set policy.Addresses, a netip.Addr) bool { _, found := set[a]; return found }
+	if !has(before, old) || has(before, now) {
+		t.Error("a View changed")
+	}
+	for _, node := range []string{"n1", "n2"} {
+		if set := addresses(node); has(set, old) || !has(set, now) || len(set) != 100 {
+			t.Errorf("%s has what was before: %v", node, set)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 func (x *Index) Flush() *Changes {
 	x.sweepNodes()
 	x.last.forget()
+	x.sets = nil
 	for _, i := range x.dirty.identities {
 		if i.pods == nil {
 			x.drop(i)

@@ -32,7 +32,8 @@ type Index struct {
 
 	dirty   dirt
 	last    *Changes
-	scratch []byte // to build an identity's text in
+	sets    map[*group]policy.Addresses // in Views since the last Flush
+	scratch []byte                      // to build an identity's text in
 }
 
 // dirt is what Flush has to look at.

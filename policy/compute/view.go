@@ -9,7 +9,9 @@ import (
 )
 
 // View returns all that a node enforces, for one that has nothing yet. It is
-// that of the last Flush: nothing may have been taken in since.
+// that of the last Flush: nothing may have been taken in since. Views share what
+// they have, groups too, and none of it is ever changed: when all nodes ask at
+// once, as after a controller's start, each group is put together once.
 func (x *Index) View(name string) *policy.State {
 	state := policy.NewState()
 	n, known := x.nodeIDs[name]
@@ -34,8 +36,15 @@ func (x *Index) View(name string) *policy.State {
 }
 
 func (x *Index) set(g *group) policy.Addresses {
+	if set, made := x.sets[g]; made {
+		return set
+	}
 	set := make(policy.Addresses, g.size)
 	x.eachAddress(g, func(a netip.Addr) { set[a] = struct{}{} })
+	if x.sets == nil {
+		x.sets = map[*group]policy.Addresses{}
+	}
+	x.sets[g] = set
 	return set
 }
 

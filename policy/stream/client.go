@@ -5,6 +5,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -51,12 +52,13 @@ type ClientParams struct {
 }
 
 // The delay before the next try doubles from one to the other with failures in
-// a row. A stream that lived for steady is no failure.
+// a row. A stream that lived for steady is no failure. The longest delay leaves a
+// Pod that waits for its policy several tries before its ADD gives up.
 const (
 	retryBase = 100 * time.Millisecond
-	retryMax  = 30 * time.Second
+	retryMax  = 5 * time.Second
 	steady    = time.Second
-	// moveDelay spreads the agents of a controller that ended.
+	// moveDelay spreads the agents of a controller that ended or that came.
 	moveDelay = 100 * time.Millisecond
 )
 
@@ -88,6 +90,12 @@ type Client struct {
 	position policy.Position
 	problems map[policy.Key]string
 
+	// storing is held while an update is logged and enforced, so that a snapshot
+	// is not taken between the two. It is taken before mu.
+	storing sync.Mutex
+	// journal is guarded by storing.
+	journal *journal
+
 	// forget says to subscribe as if nothing were known. Owned by Run.
 	forget bool
 }
@@ -95,7 +103,7 @@ type Client struct {
 // NewClient returns a Client that knows nothing before Run.
 func NewClient(params ClientParams) *Client {
 	c := &Client{params: params, state: policy.NewState(), problems: map[policy.Key]string{}}
-	c.saver = newSaver(c)
+	c.saver, c.journal = newSaver(c), newJournal(&c.params.Disk)
 	return c
 }
 
@@ -117,7 +125,9 @@ func (c *Client) Status() Status {
 }
 
 // Run first gives the State on disk to the Consumer, if there is one, then
-// keeps it up to date until ctx ends, and stores it a last time.
+// keeps it up to date until ctx ends, and stores it a last time. Whatever the
+// Consumer is given is on disk before, so that an agent that is killed instead
+// gives the same to its Consumer when it runs again.
 func (c *Client) Run(ctx context.Context) error {
 	if err := c.load(ctx); err != nil {
 		return err
@@ -134,7 +144,7 @@ func (c *Client) load(ctx context.Context) error {
 	c.set(func(s *Status) { s.Since = c.params.Now() })
 	found, err := c.params.Disk.load()
 	if err != nil {
-		logger.Error(err, "Starting without stored policy")
+		logger.Error(err, "Starting without what cannot be used of the stored policy")
 	}
 	if found == nil {
 		return nil
@@ -149,12 +159,15 @@ func (c *Client) load(ctx context.Context) error {
 			return err
 		}
 	}
+	c.storing.Lock()
+	defer c.storing.Unlock()
+	c.journal.resume(found)
+	if found.logged {
+		c.saver.mark()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state, c.position, c.status.Known = found.state, found.position, true
-	for _, p := range found.problems {
-		c.problems[p.Policy] = p.Reason
-	}
+	c.state, c.position, c.problems, c.status.Known = found.state, found.position, found.problems, true
 	logger.Info("Enforcing stored policy", "policies", len(found.state.Policies), "pods", len(found.state.Pods))
 	return nil
 }
@@ -168,9 +181,8 @@ func (c *Client) follow(ctx context.Context) error {
 		controllers, changed := c.params.Endpoints.Controllers()
 		if len(controllers) == 0 {
 			c.set(func(s *Status) { s.Err = errors.New("no controller is known") })
-			select {
-			case <-changed:
-			case <-ctx.Done():
+			if err := pause(ctx, nil, changed); err != nil {
+				return err
 			}
 			continue
 		}
@@ -190,7 +202,7 @@ func (c *Client) follow(ctx context.Context) error {
 			c.forget = true
 		}
 		logger.Info("Not subscribed", "controller", last, "reason", err, "failures", failures, "after", delay)
-		if err := sleep(ctx, delay); err != nil {
+		if err := pause(ctx, time.After(delay), changed); err != nil {
 			return err
 		}
 	}
@@ -227,6 +239,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// pause waits until the time has come, or until shortly after the controllers
+// changed.
+func pause(ctx context.Context, until <-chan time.Time, changed <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-until:
+		return nil
+	case <-changed:
+		return sleep(ctx, rand.N(moveDelay))
+	}
+}
+
 func (c *Client) set(change func(*Status)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,9 +277,9 @@ func (c *Client) what() *have {
 	return haveOf(c.params.Node, c.state, c.position)
 }
 
-// apply enforces an update and keeps what came of it.
+// apply logs an update, enforces it and keeps what came of it.
 func (c *Client) apply(ctx context.Context, u *policy.Update, problems []wire.Problem, position policy.Position) error {
-	// Only this goroutine changes the State; the lock is for those who read it.
+	// Only this goroutine changes the State; the locks are for those who read it.
 	known := c.state
 	if c.forget {
 		known = policy.NewState()
@@ -265,26 +290,38 @@ func (c *Client) apply(ctx context.Context, u *policy.Update, problems []wire.Pr
 	if c.forget {
 		complete(c.state, u)
 	}
-	if !u.Empty() || !c.Status().Known {
-		if err := c.params.Consumer.Apply(ctx, u); err != nil {
-			return err
+	c.storing.Lock()
+	defer c.storing.Unlock()
+	if isKnown := c.Status().Known; !u.Empty() || !isKnown || !maps.Equal(position, c.position) {
+		c.log(ctx, u, position)
+		if !u.Empty() || !isKnown {
+			if err := c.params.Consumer.Apply(ctx, u); err != nil {
+				return err
+			}
 		}
+		c.journal.enforced()
+		c.saver.mark()
 	}
 	c.forget = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state.Apply(u)
 	c.position, c.status.Known = position, true
-	for _, key := range u.GonePolicies {
-		delete(c.problems, key)
-	}
-	for _, p := range u.Policies {
-		delete(c.problems, p.Key)
-	}
+	note(c.problems, u, problems)
 	for _, p := range problems {
-		c.problems[p.Policy] = p.Reason
 		klog.FromContext(ctx).Info("Policy not understood, enforced in the direction of denying", "policy", p.Policy, "reason", p.Reason)
 	}
-	c.saver.mark()
 	return nil
+}
+
+// log makes an update outlive this process. A disk that fails does not keep it
+// from being enforced.
+func (c *Client) log(ctx context.Context, u *policy.Update, position policy.Position) {
+	if err := c.journal.append(u, position); err != nil {
+		klog.FromContext(ctx).Error(err, "Policy is enforced but not stored")
+	}
+	if c.journal.full() {
+		c.saver.mark()
+		c.saver.hurry()
+	}
 }

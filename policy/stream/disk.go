@@ -20,36 +20,69 @@ import (
 	"github.com/waymark-net/waymark/policy/stream/wire"
 )
 
-// ErrCorrupt is what the error about a file wraps that cannot be used. The file
-// was set aside under its name with ".corrupt".
+// ErrCorrupt is what the error about a file wraps that cannot be used, or not all
+// of it. A file of no use was set aside under a name with ".corrupt".
 var ErrCorrupt = errors.New("the stored policy cannot be used")
 
-// The file: magic, version (4 bytes), the payload's length (8 bytes), its
+// The snapshot: magic, version (4 bytes), the payload's length (8 bytes), its
 // SHA-256, and the payload, a message Stored. Numbers are big endian.
 const (
 	diskMagic   = "waymark policy\n"
 	diskVersion = 1
 	diskHeader  = len(diskMagic) + 4 + 8 + sha256.Size
+	// temporary is the end of the names of snapshots that are not whole yet.
+	temporary = ".tmp*"
 )
 
-// Disk is a file with what a node enforces.
+// Disk is where a node keeps what it enforces: a file with a whole State, the
+// snapshot, and logs of the updates that came after it; see journal.
 type Disk struct {
-	// Path of the file; its directory exists.
+	// Path of the snapshot; its directory exists. The logs are beside it.
 	Path string
-	// Node is whose policy it is; the file of another node is not used.
+	// Node is whose policy it is; the files of another node are not used.
 	Node string
 }
 
-// stored is what the file has.
+// stored is what the files have.
 type stored struct {
 	state    *policy.State
 	position policy.Position
-	problems []wire.Problem
+	problems map[policy.Key]string
+	// sequence is the number of updates that led there.
+	sequence uint64
+	// size is that of the snapshot in bytes, 0 without one.
+	size int64
+	// logged says that not all of it is in the snapshot.
+	logged bool
 }
 
-// load reads the file. Without one it returns nil and no error; a file that
-// cannot be used is set aside.
+// load reads what is stored, which is nil without files. What cannot be used of
+// them is set aside or ignored, and the error says so; what is returned beside it
+// counts nevertheless.
 func (d *Disk) load() (*stored, error) {
+	s, err := d.loadSnapshot()
+	known := s != nil
+	if !known {
+		s = &stored{state: policy.NewState(), problems: map[policy.Key]string{}}
+	}
+	err = errors.Join(err, d.replay(s), d.tidy())
+	if !known && !s.logged {
+		return nil, err
+	}
+	return s, err
+}
+
+// tidy removes what writes left that were killed.
+func (d *Disk) tidy() error {
+	left, err := filepath.Glob(d.Path + temporary)
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+// loadSnapshot reads the snapshot; nil and no error if there is none.
+func (d *Disk) loadSnapshot() (*stored, error) {
 	data, err := os.ReadFile(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -80,6 +113,37 @@ func (d *Disk) decode(data []byte) (*stored, error) {
 	if want := sha256.Sum256(payload); !bytes.Equal(sum, want[:]) {
 		return nil, errors.New("its checksum is wrong")
 	}
+	r, err := d.decodePayload(payload)
+	if err != nil {
+		return nil, err
+	}
+	s := &stored{state: policy.NewState(), problems: map[policy.Key]string{}, size: int64(len(data))}
+	if err := s.apply(r); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// record is one update as it is stored; that of a snapshot is a whole State.
+type record struct {
+	update   *policy.Update
+	problems []wire.Problem
+	position policy.Position
+	sequence uint64
+}
+
+// apply makes the record part of what is stored.
+func (s *stored) apply(r *record) error {
+	if err := check(s.state, r.update); err != nil {
+		return err
+	}
+	s.state.Apply(r.update)
+	note(s.problems, r.update, r.problems)
+	s.position, s.sequence = r.position, r.sequence
+	return nil
+}
+
+func (d *Disk) decodePayload(payload []byte) (*record, error) {
 	var m pb.Stored
 	if err := proto.Unmarshal(payload, &m); err != nil {
 		return nil, err
@@ -92,18 +156,12 @@ func (d *Disk) decode(data []byte) (*stored, error) {
 		return nil, err
 	}
 	u, problems := a.Update()
-	s := &stored{state: policy.NewState(), position: m.GetPosition(), problems: problems}
-	if err := check(s.state, u); err != nil {
-		return nil, err
-	}
-	s.state.Apply(u)
-	return s, nil
+	return &record{update: u, problems: problems, position: m.GetPosition(), sequence: m.GetSequence()}, nil
 }
 
-// encode returns the file's contents.
-func (d *Disk) encode(state *policy.State, position policy.Position) ([]byte, error) {
-	m := &pb.Stored{Node: d.Node, Position: position}
-	err := wire.Split(state.Whole(), math.MaxInt, func(part *pb.Update, _ bool) error {
+func (d *Disk) encodePayload(r *record) ([]byte, error) {
+	m := &pb.Stored{Node: d.Node, Position: r.position, Sequence: r.sequence}
+	err := wire.Split(r.update, math.MaxInt, func(part *pb.Update, _ bool) error {
 		m.State = part
 		return nil
 	})
@@ -113,6 +171,15 @@ func (d *Disk) encode(state *policy.State, position policy.Position) ([]byte, er
 	payload, err := proto.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode the policy to store: %w", err)
+	}
+	return payload, nil
+}
+
+// encode returns the snapshot's contents.
+func (d *Disk) encode(state *policy.State, position policy.Position, sequence uint64) ([]byte, error) {
+	payload, err := d.encodePayload(&record{update: state.Whole(), position: position, sequence: sequence})
+	if err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(payload)
 	data := make([]byte, 0, diskHeader+len(payload))
@@ -125,7 +192,7 @@ func (d *Disk) encode(state *policy.State, position policy.Position) ([]byte, er
 
 // write replaces the file, so that a crash leaves the old or the new one.
 func (d *Disk) write(data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(d.Path), filepath.Base(d.Path)+".tmp*")
+	f, err := os.CreateTemp(filepath.Dir(d.Path), filepath.Base(d.Path)+temporary)
 	if err != nil {
 		return fmt.Errorf("store the policy: %w", err)
 	}

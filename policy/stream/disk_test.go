@@ -4,12 +4,10 @@ package stream
 
 import (
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -27,7 +25,7 @@ func basicState() *policy.State {
 
 func stateFile(t testing.TB, node string) []byte {
 	t.Helper()
-	data, err := (&Disk{Node: node}).encode(basicState(), policy.Position{"pods": 7})
+	data, err := (&Disk{Node: node}).encode(basicState(), policy.Position{"pods": 7}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,15 +134,6 @@ func TestStartsFromDisk(t *testing.T) {
 	}
 }
 
-func TestRetryDelay(t *testing.T) {
-	for failures := 1; failures < 100; failures++ {
-		full := min(float64(retryMax), float64(retryBase)*math.Pow(2, float64(failures-1)))
-		if d := retryDelay(failures); d < time.Duration(full/2) || d > time.Duration(full) {
-			t.Errorf("%d failures: %s, want %s to %s", failures, d, time.Duration(full/2), time.Duration(full))
-		}
-	}
-}
-
 // FuzzDisk loads anything.
 func FuzzDisk(f *testing.F) {
 	good := stateFile(f, "n1")
@@ -157,7 +146,7 @@ func FuzzDisk(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := d.encode(s.state, s.position)
+		again, err := d.encode(s.state, s.position, s.sequence)
 		if err != nil {
 			t.Fatal(err)
 		}

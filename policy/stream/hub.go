@@ -12,7 +12,8 @@ import (
 // Source is the computation. The hub calls it only from within Hub.Update and
 // between two of its runs, never at the same time.
 type Source interface {
-	// View returns all that a node enforces now. Nobody changes it afterwards.
+	// View returns all that a node enforces now. Nobody changes it afterwards; what
+	// is the same for several nodes is shared.
 	View(node string) *policy.State
 	// Digests returns the digest of each group of the View.
 	Digests(node string) map[policy.ID]policy.Digest

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/waymark-net/waymark/policy"
+	"github.com/waymark-net/waymark/policy/stream/wire"
 )
 
 // errInconsistent is what an update's error wraps that does not lead from the
@@ -75,4 +76,18 @@ func complete(state *policy.State, u *policy.Update) {
 	u.GoneGroups = gone(state.Groups, next.Groups)
 	u.GoneIdentities = gone(state.Identities, next.Identities)
 	u.GonePods = gone(state.Pods, next.Pods)
+}
+
+// note keeps what was not understood of the policies that are there after an
+// update.
+func note(known map[policy.Key]string, u *policy.Update, problems []wire.Problem) {
+	for _, key := range u.GonePolicies {
+		delete(known, key)
+	}
+	for _, p := range u.Policies {
+		delete(known, p.Key)
+	}
+	for _, p := range problems {
+		known[p.Policy] = p.Reason
+	}
 }

@@ -1466,12 +1466,15 @@ func (x *Pod) GetIdentity() []byte {
 	return nil
 }
 
-// Stored is what an agent keeps on disk.
+// Stored is what an agent keeps on disk: a whole State, or an update of it.
 type Stored struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Position      map[string]uint64      `protobuf:"bytes,2,rep,name=position,proto3" json:"position,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	State         *Update                `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Node     string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Position map[string]uint64      `protobuf:"bytes,2,rep,name=position,proto3" json:"position,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	State    *Update                `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// How many updates led there, this one included, on this node. An update that
+	// was not enforced and the next one after it have the same number.
+	Sequence      uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1525,6 +1528,13 @@ func (x *Stored) GetState() *Update {
 		return x.State
 	}
 	return nil
+}
+
+func (x *Stored) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 var File_api_policystream_v1_policy_proto protoreflect.FileDescriptor
@@ -1631,11 +1641,12 @@ const file_api_policystream_v1_policy_proto_rawDesc = "" +
 	"\x03Pod\x121\n" +
 	"\x03key\x18\x01 \x01(\v2\x1f.waymark.policystream.v1.PodKeyR\x03key\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1a\n" +
-	"\bidentity\x18\x03 \x01(\fR\bidentity\"\xdb\x01\n" +
+	"\bidentity\x18\x03 \x01(\fR\bidentity\"\xf7\x01\n" +
 	"\x06Stored\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12I\n" +
 	"\bposition\x18\x02 \x03(\v2-.waymark.policystream.v1.Stored.PositionEntryR\bposition\x125\n" +
-	"\x05state\x18\x03 \x01(\v2\x1f.waymark.policystream.v1.UpdateR\x05state\x1a;\n" +
+	"\x05state\x18\x03 \x01(\v2\x1f.waymark.policystream.v1.UpdateR\x05state\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x1a;\n" +
 	"\rPositionEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*V\n" +
