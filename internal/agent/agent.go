@@ -90,9 +90,8 @@ type Agent struct {
 
 	settings struct {
 		sync.Mutex
-		value  cniserver.Settings
-		policy config.NetworkPolicy
-		known  bool
+		value cniserver.Settings
+		known bool
 	}
 
 	// What follows belongs to the goroutine of loop.
@@ -241,7 +240,7 @@ func (a *Agent) announceSettings(conf *config.Config, p *Plan) {
 	}
 	a.settings.Lock()
 	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
-	a.settings.value, a.settings.policy, a.settings.known = value, conf.NetworkPolicy, true
+	a.settings.value, a.settings.known = value, true
 	a.settings.Unlock()
 	if changed {
 		a.podLoop.Mark()

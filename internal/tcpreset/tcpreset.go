@@ -18,6 +18,9 @@ const hopLimit = 64
 // that two ends cannot keep each other busy.
 var ErrIsReset = errors.New("the segment is a reset")
 
+// ErrNotTCP says that the frame has no TCP segment.
+var ErrNotTCP = errors.New("no TCP segment")
+
 // Segment is what a TCP segment says of its connection.
 type Segment struct {
 	// Src and Dst are the ends; Dst is the one that did not get the segment.
@@ -37,7 +40,7 @@ func Parse(frame []byte) (Segment, error) {
 	}
 	tcp, ok := packet.TransportLayer().(*layers.TCP)
 	if !ok {
-		return Segment{}, fmt.Errorf("no TCP segment in a frame of %d bytes", len(frame))
+		return Segment{}, fmt.Errorf("%w in a frame of %d bytes", ErrNotTCP, len(frame))
 	}
 	if tcp.RST {
 		return Segment{}, ErrIsReset
