@@ -35,10 +35,15 @@ type Segment struct {
 // behind the TCP header. The first fragment of a packet counts as a whole one.
 func Parse(frame []byte) (Segment, error) {
 	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{NoCopy: true})
+	transport := packet.TransportLayer()
+	// What is wrong behind another transport header does not matter.
+	if _, ok := transport.(*layers.TCP); transport != nil && !ok {
+		return Segment{}, fmt.Errorf("%w but %v", ErrNotTCP, transport.LayerType())
+	}
 	if e := packet.ErrorLayer(); e != nil {
 		return Segment{}, fmt.Errorf("TCP segment in a frame of %d bytes: %w", len(frame), e.Error())
 	}
-	tcp, ok := packet.TransportLayer().(*layers.TCP)
+	tcp, ok := transport.(*layers.TCP)
 	if !ok {
 		return Segment{}, fmt.Errorf("%w in a frame of %d bytes", ErrNotTCP, len(frame))
 	}
