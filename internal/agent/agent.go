@@ -25,6 +25,7 @@ import (
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/internal/localapi"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/ipam"
@@ -48,7 +49,8 @@ type Params struct {
 	NodeName string
 	// Kubernetes is the way to the API server.
 	Kubernetes *rest.Config
-	// StateDir outlives a reboot; RunDir does not, and holds the CNI socket.
+	// StateDir outlives a reboot; RunDir does not, and holds the sockets of the CNI
+	// server and of the local API.
 	StateDir, RunDir string
 	// OVSDir holds db.sock and br-int.mgmt.
 	OVSDir string
@@ -73,6 +75,7 @@ type Agent struct {
 	flows    *openflow.Target
 	packets  *openflow.PacketIns
 	policies *policies
+	local    *localapi.Server
 	speaker  *gobgp.Speaker
 	cni      *cniserver.Server
 	pods     *podSwitch
@@ -143,6 +146,10 @@ func New(p Params) (*Agent, error) {
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
 	})
 	a.policies = a.newPolicies(clients)
+	a.local = localapi.New(localapi.Params{
+		Socket: filepath.Join(p.RunDir, "agent.sock"),
+		Report: a.policies.enforcer.Report, Status: a.policies.client.Status,
+	})
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.cni, err = cniserver.New(cniserver.Params{
@@ -160,6 +167,9 @@ func New(p Params) (*Agent, error) {
 	}
 	a.registry.MustRegister(flowCollectors(a.flows.Stats)...)
 	a.registry.MustRegister(newBGPCollector(a.bgpSessions))
+	a.registry.MustRegister(policyCollectors(policySources{
+		status: a.policies.client.Status, totals: a.policies.enforcer.Totals, stats: a.policies.enforcer.Stats, lost: a.packets.Lost,
+	})...)
 	return a, nil
 }
 
@@ -179,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"BGP speaker", a.speaker.Run},
 		{"kernel watcher", a.kernel.Run},
 		{"CNI server", a.cni.Run},
+		{"local API", a.local.Run},
 		{"status writer", a.status.Run},
 		{"node loop", a.loop.Run},
 		{"Pod loop", a.podLoop.Run},
