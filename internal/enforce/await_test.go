@@ -21,13 +21,15 @@ import (
 
 // away makes the controllers unreachable.
 func (w *world) away() {
-	w.status = stream.Status{Known: true, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Err: errors.New("no controller is known")}
+	w.api.set(stream.Status{Known: true, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Err: errors.New("no controller is known")})
 }
 
 // serve makes the API server have a Pod with the UID of Pod n and the labels of
 // another.
 func (w *world) serve(n, like int) {
-	w.api[local(n).Pod] = policy.PodIntent{Key: local(n).Pod, UID: local(n).UID, Labels: labels(like)}
+	w.api.Lock()
+	defer w.api.Unlock()
+	w.api.pods[local(n).Pod] = policy.PodIntent{Key: local(n).Pod, UID: local(n).UID, Labels: labels(like)}
 }
 
 func settings(s config.WithoutController) config.NetworkPolicy {
@@ -51,7 +53,7 @@ func TestAwait(t *testing.T) {
 		"earlier Pod":      {world: func(w *world) { w.apply(state(0)) }, uid: "uid-new", took: 20 * time.Second, err: timedOut + "controller 10.1.1.1:10463 has not computed them yet"},
 		"known, all away":  {world: func(w *world) { w.apply(state(0)); w.away() }},
 		"away, Wait":       {settings: config.WithoutControllerWait, world: func(w *world) { w.apply(state(1)); w.serve(0, 1); w.away() }, took: 20 * time.Second, err: timedOut + "no controller is connected since 2026-01-02T03:04:05Z: no controller is known"},
-		"never there":      {settings: config.WithoutControllerWait, world: func(w *world) { w.status = stream.Status{} }, took: 20 * time.Second, err: timedOut + "no controller was connected yet"},
+		"never there":      {settings: config.WithoutControllerWait, world: func(w *world) { w.api.set(stream.Status{}) }, took: 20 * time.Second, err: timedOut + "no controller was connected yet"},
 		"away, like one":   {world: func(w *world) { w.apply(state(1)); w.serve(0, 1); w.away() }},
 		"away, like none":  {world: func(w *world) { w.apply(state(1)); w.serve(0, 0); w.away() }, took: 20 * time.Second, err: "no controller is known; no Pod of its namespace, labels and named ports is on this node"},
 		"away, no State":   {world: func(w *world) { w.serve(0, 0); w.away() }, took: 20 * time.Second, err: "no Pod of its namespace, labels and named ports is on this node"},
