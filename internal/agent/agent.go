@@ -25,6 +25,7 @@ import (
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/internal/localapi"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/ipam"
@@ -48,7 +49,8 @@ type Params struct {
 	NodeName string
 	// Kubernetes is the way to the API server.
 	Kubernetes *rest.Config
-	// StateDir outlives a reboot; RunDir does not, and holds the CNI socket.
+	// StateDir outlives a reboot; RunDir does not, and holds the sockets of the CNI
+	// server and of the local API.
 	StateDir, RunDir string
 	// OVSDir holds db.sock and br-int.mgmt.
 	OVSDir string
@@ -74,6 +76,7 @@ type Agent struct {
 	flows    *openflow.Target
 	packets  *openflow.PacketIns
 	policies *policies
+	local    *localapi.Server
 	speaker  *gobgp.Speaker
 	cni      *cniserver.Server
 	pods     *podSwitch
@@ -94,9 +97,8 @@ type Agent struct {
 
 	settings struct {
 		sync.Mutex
-		value  cniserver.Settings
-		policy config.NetworkPolicy
-		known  bool
+		value cniserver.Settings
+		known bool
 	}
 
 	// What follows belongs to the goroutine of loop.
@@ -159,6 +161,10 @@ func New(p Params) (*Agent, error) {
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
 	})
 	a.policies = a.newPolicies(clients)
+	a.local = localapi.New(localapi.Params{
+		Socket: filepath.Join(p.RunDir, "agent.sock"),
+		Report: a.policies.enforcer.Report, Status: a.policies.client.Status,
+	})
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
 	a.services = newServiceSwitch(a.cluster, a.flows, a.serviceLoop.Mark, mark)
 	a.status = newStatusWriter(clients, p.NodeName)
@@ -177,6 +183,9 @@ func New(p Params) (*Agent, error) {
 	}
 	a.registry.MustRegister(flowCollectors(a.flows.Stats)...)
 	a.registry.MustRegister(newBGPCollector(a.bgpSessions))
+	a.registry.MustRegister(policyCollectors(policySources{
+		status: a.policies.client.Status, totals: a.policies.enforcer.Totals, stats: a.policies.enforcer.Stats, lost: a.packets.Lost,
+	})...)
 	return a, nil
 }
 
@@ -197,6 +206,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"BGP speaker", a.speaker.Run},
 		{"kernel watcher", a.kernel.Run},
 		{"CNI server", a.cni.Run},
+		{"local API", a.local.Run},
 		{"status writer", a.status.Run},
 		{"node loop", a.loop.Run},
 		{"Pod loop", a.podLoop.Run},
@@ -260,7 +270,7 @@ func (a *Agent) announceSettings(conf *config.Config, p *Plan) {
 	a.services.setMode(conf.Services.Mode)
 	a.settings.Lock()
 	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
-	a.settings.value, a.settings.policy, a.settings.known = value, conf.NetworkPolicy, true
+	a.settings.value, a.settings.known = value, true
 	a.settings.Unlock()
 	if changed {
 		a.podLoop.Mark()

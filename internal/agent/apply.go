@@ -169,7 +169,8 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 	live := map[string]bool{pipeline.OwnerBase: true, pipeline.OwnerGateway: true}
 	errs = append(errs,
 		a.flows.Update(pipeline.OwnerBase, pipeline.Base(), nil),
-		a.flows.Update(pipeline.OwnerGateway, pipeline.Gateway(params), nil))
+		a.flows.Update(pipeline.OwnerGateway, pipeline.Gateway(params), nil),
+		a.policies.enforcer.Configure(w.Config.NetworkPolicy))
 	for _, n := range p.Nodes {
 		owner := pipeline.OwnerNode(n.Name)
 		live[owner] = true

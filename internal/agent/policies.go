@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/policy/stream"
@@ -29,12 +28,11 @@ type policies struct {
 func (a *Agent) newPolicies(clients *kube.Clients) *policies {
 	p := &policies{finder: kube.NewControllerFinder(clients), agent: a}
 	p.enforcer = enforce.New(enforce.Params{
-		Switch:   a.flows,
-		Status:   func() stream.Status { return p.client.Status() },
-		Pods:     kube.NewPodReader(clients),
-		Settings: a.policySettings,
-		Dir:      a.p.StateDir,
-		Changed:  a.loop.Mark,
+		Switch:  a.flows,
+		Status:  func() stream.Status { return p.client.Status() },
+		Pods:    kube.NewPodReader(clients),
+		Dir:     a.p.StateDir,
+		Changed: a.loop.Mark,
 	})
 	p.client = stream.NewClient(stream.ClientParams{
 		Node:      a.p.NodeName,
@@ -60,14 +58,4 @@ func (p *policies) run(ctx context.Context) error {
 	group.Go(func() error { return p.client.Run(ctx) })
 	group.Go(func() error { return p.enforcer.Run(ctx, p.agent.packets.Packets()) })
 	return group.Wait()
-}
-
-// policySettings are those in force, or the default ones.
-func (a *Agent) policySettings() config.NetworkPolicy {
-	a.settings.Lock()
-	defer a.settings.Unlock()
-	if !a.settings.known {
-		return config.Default().NetworkPolicy
-	}
-	return a.settings.policy
 }

@@ -72,7 +72,9 @@ func New(params Params) (*Controller, error) {
 		now:      time.Now,
 	}
 	c.metrics = newMetrics(c.registry)
-	c.policies = newPolicies(params.Clients)
+	c.policies = newPolicies(policiesParams{
+		Clients: params.Clients, Recorder: c.recorder, Registerer: c.registry, Leading: c.leading, Now: c.now,
+	})
 	c.policy = newPolicyServer(policyParams{
 		Clients: params.Clients, Listen: params.PolicyListen, Hub: c.policies.hub, Registerer: c.registry, Now: c.now,
 	})
@@ -99,7 +101,7 @@ func New(params Params) (*Controller, error) {
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: c.lead,
-			OnStoppedLeading: c.loop.Mark,
+			OnStoppedLeading: c.mark,
 		},
 	})
 	if err != nil {
@@ -144,7 +146,13 @@ func (c *Controller) ready() error {
 func (c *Controller) lead(ctx context.Context) {
 	klog.FromContext(ctx).Info("Leading", "identity", c.params.Identity)
 	c.term.Store(&term{ctx})
+	c.mark()
+}
+
+// mark has what only the leader does looked at again.
+func (c *Controller) mark() {
 	c.loop.Mark()
+	c.policies.reports.loop.Mark()
 }
 
 // leading returns the context to write under, nil while another replica leads.

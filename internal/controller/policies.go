@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
@@ -22,9 +23,21 @@ type policies struct {
 	index   *compute.Index
 	hub     *stream.Hub
 	loop    *reconcile.Loop
+	reports *policyReports
+	metrics *policyMetrics
 }
 
-func newPolicies(clients *kube.Clients) *policies {
+// policiesParams describe policies.
+type policiesParams struct {
+	Clients    *kube.Clients
+	Recorder   policyRecorder
+	Registerer prometheus.Registerer
+	// Leading returns the context to write under, nil while another replica leads.
+	Leading func() context.Context
+	Now     func() time.Time
+}
+
+func newPolicies(params policiesParams) *policies {
 	p := &policies{index: compute.New(compute.Params{})}
 	p.hub = stream.NewHub(p.index)
 	p.loop = reconcile.New(reconcile.Params{
@@ -35,7 +48,12 @@ func newPolicies(clients *kube.Clients) *policies {
 		RetryBase:   time.Second,
 		RetryMax:    time.Minute,
 	})
-	p.watcher = kube.NewPolicyWatcher(kube.PolicyWatcherParams{Clients: clients, OnChange: p.loop.Mark})
+	p.watcher = kube.NewPolicyWatcher(kube.PolicyWatcherParams{Clients: params.Clients, OnChange: p.loop.Mark})
+	p.reports = newPolicyReports(policyReportsParams{
+		Recorder: params.Recorder, Status: params.Clients.ClusterPolicies, Policy: p.watcher.Policy,
+		Leading: params.Leading, Now: params.Now,
+	})
+	p.metrics = newPolicyMetrics(params.Registerer, p.reports.withProblems)
 	return p
 }
 
@@ -44,6 +62,7 @@ func (p *policies) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.watcher.Run(ctx) })
 	group.Go(func() error { return p.loop.Run(ctx) })
+	group.Go(func() error { return p.reports.loop.Run(ctx) })
 	return group.Wait()
 }
 
@@ -52,12 +71,15 @@ func (p *policies) compute(ctx context.Context) error {
 	if !p.watcher.Synced() {
 		return nil
 	}
+	start := time.Now()
 	p.hub.Update(func() stream.Change {
 		e := p.watcher.Take()
 		p.say(ctx, e)
+		p.reports.take(e)
 		p.takeIn(e)
 		return stream.Change{Deltas: p.index.Flush(), Newest: e.Contained, Reached: e.Read}
 	})
+	p.metrics.computed(time.Since(start), p.index.Size())
 	return nil
 }
 

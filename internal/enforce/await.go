@@ -26,7 +26,7 @@ const lookAgain = time.Second
 // Await implements cniserver.Policies.
 func (e *Enforcer) Await(ctx context.Context, namespace, name, uid string) error {
 	key := policy.PodKey{Namespace: namespace, Name: name}
-	settings := e.params.Settings()
+	settings := e.current()
 	ctx, cancel := context.WithTimeoutCause(ctx, settings.PodTimeout,
 		fmt.Errorf("the policies of Pod %s are not known after %s", key, settings.PodTimeout))
 	defer cancel()
@@ -97,6 +97,11 @@ func (e *Enforcer) adopt(ctx context.Context, key policy.PodKey, uid string) err
 		return errors.New("no Pod of its namespace, labels and named ports is on this node")
 	}
 	p := policy.Pod{Key: key, UID: pod.UID, Identity: id}
+	if before, is := e.engine.State().Pods[key]; is {
+		if _, adopted := e.adopted[key]; !adopted {
+			e.covered[key] = before
+		}
+	}
 	e.adopted[key] = p
 	e.saveAdopted()
 	klog.FromContext(ctx).Info("No controller; the Pod starts under the policies of others like it",
@@ -128,21 +133,34 @@ func (e *Enforcer) saveAdopted() {
 
 // loadAdopted reads what saveAdopted wrote.
 func (e *Enforcer) loadAdopted() map[policy.PodKey]policy.Pod {
+	pods := map[policy.PodKey]policy.Pod{}
 	data, err := os.ReadFile(e.adoptedFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return pods
 	}
-	var list []policy.Pod
 	if err == nil {
-		err = json.Unmarshal(data, &list)
+		pods, err = parseAdopted(data)
 	}
 	if err != nil {
 		klog.Background().Error(err, "Cannot read which Pods started without a controller", "file", e.adoptedFile())
-		return nil
-	}
-	pods := map[policy.PodKey]policy.Pod{}
-	for _, p := range list {
-		pods[p.Key] = p
+		return map[policy.PodKey]policy.Pod{}
 	}
 	return pods
+}
+
+// parseAdopted reads the content of the file. One that is not whole is refused
+// as a whole.
+func parseAdopted(data []byte) (map[policy.PodKey]policy.Pod, error) {
+	var list []policy.Pod
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, err
+	}
+	pods := map[policy.PodKey]policy.Pod{}
+	for i, p := range list {
+		if p.Key.Namespace == "" || p.Key.Name == "" || p.UID == "" || p.Identity == (policy.ID{}) {
+			return nil, fmt.Errorf("entry %d: a Pod has a namespace, a name, a UID and an identity", i)
+		}
+		pods[p.Key] = p
+	}
+	return pods, nil
 }

@@ -4,9 +4,12 @@ package enforce
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -17,17 +20,39 @@ import (
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/policy"
 )
 
 // DeniedMeter limits the packets that the switch sends to Run.
 func DeniedMeter() flow.Meter { return flow.Meter{ID: 1, Rate: 100, Burst: 100} }
 
-// logRate is how many denied packets are logged in a second at most.
-const logRate = 10
+const (
+	// logRate is how many denied packets are logged in a second at most, and how
+	// many failures to end a connection.
+	logRate = 10
+	// injectTimeout bounds how long a switch that does not answer holds up Run.
+	injectTimeout = 5 * time.Second
+)
+
+// Stats count what Run did since the start.
+type Stats struct {
+	// Logged and NotLogged are the denied packets that the switch reported.
+	Logged, NotLogged uint64
+	// Cut are the segments of TCP connections of which both ends were told that
+	// the connection is over.
+	Cut uint64
+}
+
+type stats struct{ logged, notLogged, cut atomic.Uint64 }
+
+// Stats returns what Run did since the start.
+func (e *Enforcer) Stats() Stats {
+	return Stats{Logged: e.stats.logged.Load(), NotLogged: e.stats.notLogged.Load(), Cut: e.stats.cut.Load()}
+}
 
 // Run handles denied packets until ctx ends.
 func (e *Enforcer) Run(ctx context.Context, packets <-chan openflow.PacketIn) error {
-	limit := rate.NewLimiter(logRate, logRate)
+	limit, errorLimit := rate.NewLimiter(logRate, logRate), rate.NewLimiter(logRate, logRate)
 	suppressed := 0
 	for {
 		var d openflow.PacketIn
@@ -36,15 +61,18 @@ func (e *Enforcer) Run(ctx context.Context, packets <-chan openflow.PacketIn) er
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if e.params.Settings().LogDenied {
-			if limit.Allow() {
-				e.log(ctx, d, suppressed)
-				suppressed = 0
-			} else {
-				suppressed++
-			}
+		switch wanted := e.current().LogDenied; {
+		case wanted && limit.Allow():
+			e.log(ctx, d, suppressed)
+			suppressed = 0
+			e.stats.logged.Add(1)
+		case wanted:
+			suppressed++
+			fallthrough
+		default:
+			e.stats.notLogged.Add(1)
 		}
-		if err := e.reset(ctx, d); err != nil {
+		if err := e.reset(ctx, d); err != nil && errorLimit.Allow() {
 			klog.FromContext(ctx).Error(err, "Cannot end a denied connection")
 		}
 	}
@@ -56,12 +84,14 @@ func (e *Enforcer) reset(ctx context.Context, d openflow.PacketIn) error {
 		return nil
 	}
 	segment, err := tcpreset.Parse(d.Data)
-	if errors.Is(err, tcpreset.ErrIsReset) {
-		return nil
+	if errors.Is(err, tcpreset.ErrIsReset) || errors.Is(err, tcpreset.ErrNotTCP) {
+		return nil // other connections are reported when denied packets are logged
 	}
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, injectTimeout, errors.New("the switch does not answer"))
+	defer cancel()
 	var errs []error
 	for _, make := range []func() ([]byte, error){segment.ToSender, segment.ToReceiver} {
 		frame, err := make()
@@ -70,40 +100,58 @@ func (e *Enforcer) reset(ctx context.Context, d openflow.PacketIn) error {
 		}
 		errs = append(errs, err)
 	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("connection from %s to %s: %w", segment.Src, segment.Dst, err)
+	}
+	e.stats.cut.Add(1)
 	klog.FromContext(ctx).V(2).Info("Connection cut", "source", segment.Src, "destination", segment.Dst)
-	return errors.Join(errs...)
+	return nil
 }
 
 // log says who sent what to whom and why it was denied.
 func (e *Enforcer) log(ctx context.Context, d openflow.PacketIn, suppressed int) {
 	packet := pipeline.ReadJudged(d.Metadata)
-	pod, why := e.explain(packet)
+	pod, why := e.explain(packet, inPort(d.Metadata))
 	klog.FromContext(ctx).Info("Denied", "pod", pod, "packet", describe(d.Data), "reason", why,
 		"established", packet.CTState&flow.CTEstablished != 0, "notLogged", suppressed)
 }
 
-// explain names the Pod that was judged and what decided.
-func (e *Enforcer) explain(p pipeline.Judged) (pod, why string) {
+// inPort is where a packet came in, 0 if that is not known.
+func inPort(metadata flow.Match) uint32 {
+	m, ok := metadata.Get(flow.FieldInPort)
+	if !ok || len(m.Value) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(m.Value)
+}
+
+// explain names the Pod that was judged and what decided. Of the numbers of
+// rules only that of the direction that was judged last counts: the other one
+// may be of the rule that accepted the packet at its other end.
+func (e *Enforcer) explain(p pipeline.Judged, inPort uint32) (pod, why string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	pod = fmt.Sprintf("the Pod at port %d", p.Port)
-	for _, i := range e.interfaces {
-		if i.Port == p.Port {
-			pod = i.Pod.String()
-		}
-	}
-	for _, number := range []uint32{p.EgressRule, p.IngressRule} {
-		rule, ok := e.engine.Rule(number)
-		if !ok {
+	for _, s := range e.engine.Pods() {
+		if s.Port != p.Port {
 			continue
 		}
+		if pod = s.Pod.String(); s.Held {
+			return pod, "its policies are not known yet"
+		}
+	}
+	number, direction := p.IngressRule, policy.Ingress
+	if sends := p.Port == inPort; sends != p.Answer {
+		number, direction = p.EgressRule, policy.Egress
+	}
+	if rule, ok := e.engine.Rule(number); ok && rule.Action == policy.Deny {
 		var names []string
 		for _, ref := range rule.Refs {
 			names = append(names, ref.String())
 		}
 		return pod, strings.Join(names, ", ")
 	}
-	return pod, "no rule accepts it"
+	return pod, fmt.Sprintf("no %s rule accepts it", strings.ToLower(direction.String()))
 }
 
 // describe is the addresses, protocol and ports of a frame.

@@ -14,6 +14,9 @@
 // be reached, a Pod whose namespace, labels and named ports the State knows
 // from another Pod may start as one of those (config.NetworkPolicy).
 //
+// What becomes of denied packets beside that they are dropped follows the
+// settings (Configure); Report says what is enforced and what was counted.
+//
 // The agent wires it. All methods may be called from any goroutine; Run handles
 // denied packets: it logs them and ends TCP connections that a policy has come
 // to deny at both ends.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/policy"
 	"github.com/waymark-net/waymark/policy/flows"
 	"github.com/waymark-net/waymark/policy/stream"
@@ -24,6 +25,7 @@ type Switch interface {
 	Prune(live func(owner string) bool) int
 	Sync(ctx context.Context, owners ...string) error
 	Inject(ctx context.Context, inPort uint32, frame []byte, actions []flow.Action) error
+	Counters(ctx context.Context, filter openflow.CounterFilter) ([]openflow.FlowCounter, error)
 }
 
 // PodReader reads a Pod from the API server.
@@ -37,8 +39,6 @@ type Params struct {
 	// Status tells of the connection with a controller.
 	Status func() stream.Status
 	Pods   PodReader
-	// Settings returns those in force. It is called at any time.
-	Settings func() config.NetworkPolicy
 	// Dir holds what outlives the agent beside the State: the Pods that started
 	// without a controller.
 	Dir string
@@ -60,26 +60,61 @@ type Interface struct {
 type Enforcer struct {
 	params Params
 
-	mu     sync.Mutex
-	engine *flows.Engine
+	mu sync.Mutex
+	// settings are those in force; configured says that somebody said so.
+	settings   config.NetworkPolicy
+	configured bool
+	engine     *flows.Engine
 	// known says that there was an Update. Until then the engine has nothing.
 	known bool
+	// behind says that the switch's intent is not what the engine takes it for.
+	behind bool
 	// adopted are Pods that started without a controller, under the identity of
 	// others. The State that the controller sent does not have them, that of the
 	// engine does.
 	adopted map[policy.PodKey]policy.Pod
+	// covered are records of the State, of earlier Pods, in whose place the
+	// engine has an adopted one.
+	covered map[policy.PodKey]policy.Pod
 	// interfaces by name.
 	interfaces map[string]Interface
 	// changed is closed when there may be new Pods.
 	changed chan struct{}
+
+	stats stats
 }
 
-// New returns an Enforcer that enforces nothing.
+// New returns an Enforcer that enforces nothing, with the default settings.
 func New(params Params) *Enforcer {
 	return &Enforcer{
-		params: params, engine: newEngine(),
-		adopted: map[policy.PodKey]policy.Pod{}, interfaces: map[string]Interface{}, changed: make(chan struct{}),
+		params: params, settings: config.Default().NetworkPolicy, engine: flows.New(flows.Params{}),
+		adopted: map[policy.PodKey]policy.Pod{}, covered: map[policy.PodKey]policy.Pod{},
+		interfaces: map[string]Interface{}, changed: make(chan struct{}),
 	}
+}
+
+// Configure puts settings into force. Until it is called what an earlier run
+// said of denied packets stays in the switch.
+func (e *Enforcer) Configure(settings config.NetworkPolicy) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.configured && e.settings == settings {
+		return nil
+	}
+	e.settings = settings
+	denied := flows.Denied{Log: settings.LogDenied, Meter: DeniedMeter().ID}
+	if err := e.params.Switch.Update(flows.OwnerDenied, denied.Flows(), nil); err != nil {
+		return fmt.Errorf("denied packets: %w", err)
+	}
+	e.configured = true
+	return nil
+}
+
+// current returns the settings in force.
+func (e *Enforcer) current() config.NetworkPolicy {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.settings
 }
 
 // Known reports whether there was an Update. Before there is one the flows of
@@ -107,18 +142,14 @@ func (e *Enforcer) Apply(ctx context.Context, u *policy.Update) error {
 func (e *Enforcer) update(u *policy.Update) ([]string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	change := flows.Change{Update: u}
-	if !e.known {
+	var change flows.Change
+	if e.known {
+		change.Update = e.settle(u)
+	} else {
 		e.known = true
 		change = e.begin(u)
 		if e.params.Changed != nil {
 			defer e.params.Changed()
-		}
-	}
-	for _, p := range u.Pods {
-		if _, was := e.adopted[p.Key]; was {
-			delete(e.adopted, p.Key)
-			defer e.saveAdopted()
 		}
 	}
 	close(e.changed)
@@ -127,14 +158,22 @@ func (e *Enforcer) update(u *policy.Update) ([]string, error) {
 }
 
 // begin is the first change that the engine gets: the State, the Pods that
-// started without a controller, and all interfaces.
+// started without a controller, and all interfaces. The State may have earlier
+// Pods of the same names: it may be that of before.
 func (e *Enforcer) begin(u *policy.Update) flows.Change {
 	all := *u
 	all.Pods = slices.Clone(u.Pods)
-	for key, p := range e.loadAdopted() {
-		if !slices.ContainsFunc(u.Pods, func(p policy.Pod) bool { return p.Key == key }) {
-			e.adopted[key] = p
+	e.adopted = e.loadAdopted()
+	for key, p := range e.adopted {
+		at := slices.IndexFunc(all.Pods, func(p policy.Pod) bool { return p.Key == key })
+		switch {
+		case at < 0:
 			all.Pods = append(all.Pods, p)
+		case all.Pods[at].UID == p.UID:
+			delete(e.adopted, key)
+			defer e.saveAdopted()
+		default:
+			e.covered[key], all.Pods[at] = all.Pods[at], p
 		}
 	}
 	change := flows.Change{Update: &all}
@@ -144,38 +183,65 @@ func (e *Enforcer) begin(u *policy.Update) flows.Change {
 	return change
 }
 
+// settle returns an Update with what it says of adopted Pods put right: what
+// the controllers have is adopted no more, and that an earlier Pod of the name
+// is gone does not concern an adopted one.
+func (e *Enforcer) settle(u *policy.Update) *policy.Update {
+	for _, p := range u.Pods {
+		delete(e.covered, p.Key)
+		if _, was := e.adopted[p.Key]; was {
+			delete(e.adopted, p.Key)
+			defer e.saveAdopted()
+		}
+	}
+	concerns := func(k policy.PodKey) bool { _, is := e.adopted[k]; return is }
+	if !slices.ContainsFunc(u.GonePods, concerns) {
+		return u
+	}
+	settled := *u
+	settled.GonePods = nil
+	for _, k := range u.GonePods {
+		if concerns(k) {
+			delete(e.covered, k)
+			continue
+		}
+		settled.GonePods = append(settled.GonePods, k)
+	}
+	return &settled
+}
+
 // apply has the engine take a change, records what came of it in the switch and
 // returns the owners of the flows that changed.
 func (e *Enforcer) apply(c flows.Change) ([]string, error) {
 	patch := e.engine.Apply(c)
-	if err := e.params.Switch.Patch(patch.Changes...); err != nil {
-		// The switch's intent is no more what the engine takes it for.
-		owners, again := e.declareAll()
-		return owners, errors.Join(err, again)
+	var refused error
+	if !e.behind {
+		if refused = e.params.Switch.Patch(patch.Changes...); refused == nil {
+			return patch.Owners(), nil
+		}
 	}
-	return patch.Owners(), nil
+	owners, err := e.declareAll()
+	e.behind = err != nil
+	return owners, errors.Join(refused, err)
 }
 
 // declareAll declares all flows anew, as an engine makes them that begins with
 // the State and the interfaces as they are.
 func (e *Enforcer) declareAll() ([]string, error) {
 	before := e.engine.State()
-	e.engine = newEngine()
+	e.engine = flows.New(flows.Params{})
 	change := flows.Change{Update: before.Whole()}
 	for _, i := range e.interfaces {
 		change.Attached = append(change.Attached, i.local())
 	}
 	patch := e.engine.Apply(change)
+	live := append(patch.Owners(), flows.OwnerDenied)
+	e.params.Switch.Prune(func(owner string) bool { return !IsOwner(owner) || slices.Contains(live, owner) })
 	var errs []error
 	for _, c := range patch.Changes {
 		errs = append(errs, e.params.Switch.Update(c.Owner, c.Set, nil))
 	}
-	e.params.Switch.Prune(func(owner string) bool { return !IsOwner(owner) || slices.Contains(patch.Owners(), owner) })
 	return patch.Owners(), errors.Join(errs...)
-}
-
-func newEngine() *flows.Engine {
-	return flows.New(flows.Params{Denied: flows.Denied{Meter: DeniedMeter().ID}})
 }
 
 // IsOwner reports whether an owner of flows is one of the Enforcer's.
@@ -221,6 +287,10 @@ func (e *Enforcer) Detach(name string) error {
 		delete(e.adopted, had.Pod)
 		defer e.saveAdopted()
 		change.Update = &policy.Update{GonePods: []policy.PodKey{had.Pod}}
+		if p, is := e.covered[had.Pod]; is {
+			delete(e.covered, had.Pod)
+			change.Update = &policy.Update{Pods: []policy.Pod{p}}
+		}
 	}
 	_, err := e.apply(change)
 	return err

@@ -39,6 +39,12 @@ type SessionClient interface {
 	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
 }
 
+// ClusterPolicyClient reads ClusterNetworkPolicies and writes their status.
+type ClusterPolicyClient interface {
+	Reader[*policyv1alpha2.ClusterNetworkPolicyList]
+	UpdateStatus(ctx context.Context, p *policyv1alpha2.ClusterNetworkPolicy, opts metav1.UpdateOptions) (*policyv1alpha2.ClusterNetworkPolicy, error)
+}
+
 // Clients are the ways to the API server.
 type Clients struct {
 	Core           kubernetes.Interface
@@ -46,7 +52,7 @@ type Clients struct {
 	Advertisements Reader[*v1alpha1.BGPAdvertisementList]
 	Sessions       SessionClient
 	// ClusterPolicies are of an API that the cluster may not have.
-	ClusterPolicies Reader[*policyv1alpha2.ClusterNetworkPolicyList]
+	ClusterPolicies ClusterPolicyClient
 }
 
 // NewClients returns clients for the API server that config names.

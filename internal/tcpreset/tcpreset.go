@@ -18,6 +18,9 @@ const hopLimit = 64
 // that two ends cannot keep each other busy.
 var ErrIsReset = errors.New("the segment is a reset")
 
+// ErrNotTCP says that the frame has no TCP segment.
+var ErrNotTCP = errors.New("no TCP segment")
+
 // Segment is what a TCP segment says of its connection.
 type Segment struct {
 	// Src and Dst are the ends; Dst is the one that did not get the segment.
@@ -32,12 +35,17 @@ type Segment struct {
 // behind the TCP header. The first fragment of a packet counts as a whole one.
 func Parse(frame []byte) (Segment, error) {
 	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{NoCopy: true})
+	transport := packet.TransportLayer()
+	// What is wrong behind another transport header does not matter.
+	if _, ok := transport.(*layers.TCP); transport != nil && !ok {
+		return Segment{}, fmt.Errorf("%w but %v", ErrNotTCP, transport.LayerType())
+	}
 	if e := packet.ErrorLayer(); e != nil {
 		return Segment{}, fmt.Errorf("TCP segment in a frame of %d bytes: %w", len(frame), e.Error())
 	}
-	tcp, ok := packet.TransportLayer().(*layers.TCP)
+	tcp, ok := transport.(*layers.TCP)
 	if !ok {
-		return Segment{}, fmt.Errorf("no TCP segment in a frame of %d bytes", len(frame))
+		return Segment{}, fmt.Errorf("%w in a frame of %d bytes", ErrNotTCP, len(frame))
 	}
 	if tcp.RST {
 		return Segment{}, ErrIsReset

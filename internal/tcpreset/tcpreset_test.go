@@ -137,6 +137,9 @@ func TestParseRefuses(t *testing.T) {
 	short[17] = 30 // the length of the IP packet
 	udp := append([]byte(nil), whole...)
 	udp[23] = 17
+	if _, err := Parse(udp); !errors.Is(err, ErrNotTCP) {
+		t.Errorf("UDP: %v", err)
+	}
 	for name, frame := range map[string][]byte{"nothing": nil, "no TCP header": whole[:14+20+10], "headers only claimed": short, "UDP": udp} {
 		if s, err := Parse(frame); err == nil {
 			t.Errorf("%s: no error, but %+v", name, s)

@@ -51,6 +51,35 @@ func (e *Engine) Rules() []Rule {
 	return out
 }
 
+// RuleCount is how many rules there are.
+func (e *Engine) RuleCount() int { return len(e.rules.byNumber) }
+
+// PodStatus is how an interface is judged.
+type PodStatus struct {
+	LocalPod
+	// Held says that the state has no record of the Pod, so that everything but
+	// the node's own traffic is denied.
+	Held bool
+	// Isolated says in which directions what no rule accepts is denied.
+	Isolated [policy.Directions]bool
+}
+
+// Pods returns all interfaces, sorted by Pod and port.
+func (e *Engine) Pods() []PodStatus {
+	out := make([]PodStatus, 0, len(e.ports.ports))
+	for _, p := range e.ports.ports {
+		s := PodStatus{LocalPod: p.pod, Held: e.held(p)}
+		for d := range policy.Directions {
+			s.Isolated[d] = e.isolated(p, d)
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b PodStatus) int {
+		return cmp.Or(cmp.Compare(a.Pod.Namespace, b.Pod.Namespace), cmp.Compare(a.Pod.Name, b.Pod.Name), cmp.Compare(a.Port, b.Port))
+	})
+	return out
+}
+
 func compareRefs(a, b RuleRef) int {
 	return cmp.Or(
 		cmp.Compare(a.Policy.Kind, b.Policy.Kind), cmp.Compare(a.Policy.Namespace, b.Policy.Namespace),

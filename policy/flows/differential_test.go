@@ -140,7 +140,7 @@ func TestHistoryDoesNotMatter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := uint64(1); seed <= 3; seed++ {
-				g, n := newGenerator(seed), newNode(t, Params{hash: hash, Denied: Denied{Log: true}})
+				g, n := newGenerator(seed), newNode(t, Params{hash: hash})
 				for step := range 25 {
 					g.step(n)
 					fresh := newNode(t, n.engine.params)

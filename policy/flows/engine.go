@@ -16,7 +16,8 @@ import (
 
 // Owners of flows.
 const (
-	OwnerPrefix    = "policy/"
+	OwnerPrefix = "policy/"
+	// OwnerDenied is that of Denied.Flows.
 	OwnerDenied    = OwnerPrefix + "denied"
 	OwnerAddresses = OwnerPrefix + "addresses"
 	OwnerBlocks    = OwnerPrefix + "blocks"
@@ -35,9 +36,6 @@ func OwnerTable(table uint8) string {
 
 // Params describe an Engine.
 type Params struct {
-	// Denied is what becomes of denied packets, besides that they are dropped
-	// and counted.
-	Denied Denied
 	// hash is for tests that want collisions.
 	hash func(string) uint32
 }
@@ -94,7 +92,6 @@ type Engine struct {
 	ports   portIndex
 
 	patch map[string]*flow.Change
-	begun bool
 }
 
 // New returns an Engine of a node without policies and Pods.
@@ -117,16 +114,9 @@ func New(params Params) *Engine {
 // caller does not change it.
 func (e *Engine) State() *policy.State { return e.state }
 
-// Apply changes the state and the interfaces. The first Patch has the flows that
-// are always there.
+// Apply changes the state and the interfaces.
 func (e *Engine) Apply(c Change) Patch {
 	e.patch = map[string]*flow.Change{}
-	if !e.begun {
-		e.begun = true
-		for _, f := range e.params.Denied.flows() {
-			e.set(OwnerDenied, f)
-		}
-	}
 	u := c.Update
 	if u == nil {
 		u = &policy.Update{}
@@ -201,7 +191,8 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
-// Denied says what becomes of denied packets.
+// Denied says what becomes of denied packets, besides that they are dropped and
+// counted.
 type Denied struct {
 	// Log sends denied packets to the controller.
 	Log bool
@@ -213,9 +204,10 @@ type Denied struct {
 // IPv6 and TCP with their options.
 const deniedLen = 256
 
-// flows are those of table Denied. Packets of established TCP connections are
-// always sent, so that both ends can be told.
-func (d Denied) flows() []flow.Flow {
+// Flows are those of table Denied, whose owner is OwnerDenied; the Engine has no
+// part in them. Packets of established TCP connections are always sent, so that
+// both ends can be told.
+func (d Denied) Flows() []flow.Flow {
 	report := []flow.Action{flow.Controller{MaxLen: deniedLen, Meter: d.Meter}}
 	var out []flow.Flow
 	for _, ethType := range []uint16{flow.EthTypeIPv4, flow.EthTypeIPv6} {

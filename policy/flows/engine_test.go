@@ -108,7 +108,7 @@ func TestGolden(t *testing.T) {
 		"Nothing": {}, "Example": example(), "Held": {Attached: []LocalPod{held}}, "Unknown": {Attached: []LocalPod{podAt(1).local}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := patchText(New(Params{Denied: Denied{Log: true, Meter: 3}}).Apply(c))
+			got := patchText(New(Params{}).Apply(c))
 			path := filepath.Join("testdata", name+".golden")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -121,6 +121,30 @@ func TestGolden(t *testing.T) {
 			}
 			if d := cmp.Diff(string(want), got); d != "" {
 				t.Errorf("flows changed; if that is right, run the test with -update (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestDenied(t *testing.T) {
+	quiet := []string{
+		"table=44, priority=200,ct_state=+est+trk,tcp actions=controller(max_len=256,meter_id=3)",
+		"table=44, priority=200,ct_state=+est+trk,tcp6 actions=controller(max_len=256,meter_id=3)",
+	}
+	for name, tc := range map[string]struct {
+		denied Denied
+		want   []string
+	}{
+		"quiet":  {Denied{Meter: 3}, quiet},
+		"logged": {Denied{Log: true, Meter: 3}, append(slices.Clone(quiet), "table=44, priority=100 actions=controller(max_len=256,meter_id=3)")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, f := range tc.denied.Flows() {
+				got = append(got, f.String())
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("flows (-want +got):\n%s", d)
 			}
 		})
 	}
@@ -328,6 +352,24 @@ func TestCounts(t *testing.T) {
 	denied := map[PodDirection]DeniedCount{{pod, policy.Ingress}: {10, 1000}, {pod, policy.Egress}: {10, 1000}}
 	if d := cmp.Diff(denied, got.Denied); d != "" {
 		t.Errorf("denied (-want +got):\n%s", d)
+	}
+}
+
+func TestPods(t *testing.T) {
+	e := New(Params{})
+	c := example()
+	held, unknown := podAt(2).local, podAt(1).local
+	held.HoldUnknown = true
+	c.Attached = append(c.Attached, held, unknown)
+	e.Apply(c)
+	want := []PodStatus{
+		{LocalPod: c.Attached[0], Isolated: [policy.Directions]bool{true, true}}, {LocalPod: unknown}, {LocalPod: held, Held: true},
+	}
+	if d := cmp.Diff(want, e.Pods()); d != "" {
+		t.Errorf("interfaces (-want +got):\n%s", d)
+	}
+	if n := e.RuleCount(); n != 4 {
+		t.Errorf("%d rules, want 4", n)
 	}
 }
 

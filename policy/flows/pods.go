@@ -177,7 +177,7 @@ func sortedFlows(m map[flow.Key]flow.Flow) []flow.Flow {
 // portFlows are the flows of an interface but for its clauses.
 func (e *Engine) portFlows(p *port) []flow.Flow {
 	n := p.pod.Port
-	hold := !p.known && p.pod.HoldUnknown
+	hold := e.held(p)
 	var out []flow.Flow
 	judge := [policy.Directions]func(uint32) []flow.Flow{policy.Ingress: pipeline.JudgeIngress, policy.Egress: pipeline.JudgeEgress}
 	for d := range policy.Directions {
@@ -197,6 +197,8 @@ func (e *Engine) portFlows(p *port) []flow.Flow {
 	}
 	return out
 }
+
+func (*Engine) held(p *port) bool { return !p.known && p.pod.HoldUnknown }
 
 func (e *Engine) isolated(p *port, d policy.Direction) bool {
 	return slices.ContainsFunc(p.subjects, func(s policy.ID) bool { return e.rules.isolating[d][s] > 0 })

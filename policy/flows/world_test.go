@@ -54,7 +54,7 @@ func newNode(t testing.TB, params Params) *node {
 	gateway := pipeline.Gateway(pipeline.GatewayParams{
 		Port: gatewayPort, Addrs: addresses("10.0.1.1", "fd00:0:0:1::1"), NodeAddrs: addresses("198.51.100.1", "fdfe::1"),
 	})
-	for owner, flows := range map[string][]flow.Flow{pipeline.OwnerBase: pipeline.Base(), pipeline.OwnerGateway: gateway} {
+	for owner, flows := range map[string][]flow.Flow{pipeline.OwnerBase: pipeline.Base(), pipeline.OwnerGateway: gateway, OwnerDenied: Denied{}.Flows()} {
 		if err := n.sw.Update(owner, flows, nil); err != nil {
 			t.Fatal(err)
 		}
