@@ -76,6 +76,7 @@ type Agent struct {
 	flows    *openflow.Target
 	packets  *openflow.PacketIns
 	policies *policies
+	resume   resume
 	local    *localapi.Server
 	speaker  *gobgp.Speaker
 	cni      *cniserver.Server
@@ -154,7 +155,8 @@ func New(p Params) (*Agent, error) {
 	}
 	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: a.onSwitch})
 	socket := filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")
-	a.flows = openflow.New(openflow.Params{Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}})
+	a.flows = openflow.New(openflow.Params{Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}, Fresh: a.onFreshSwitch})
+	a.resume.flows = a.flows
 	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{

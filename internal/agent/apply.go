@@ -166,7 +166,8 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		params.TunnelPort = a.ports[vsdb.TunnelPort].OFPort
 	}
 	var errs []error
-	live := map[string]bool{pipeline.OwnerBase: true, pipeline.OwnerGateway: true}
+	a.resume.describe(params)
+	live := map[string]bool{pipeline.OwnerBase: true, pipeline.OwnerGateway: true, pipeline.OwnerResume: true}
 	errs = append(errs,
 		a.flows.Update(pipeline.OwnerBase, pipeline.Base(), nil),
 		a.flows.Update(pipeline.OwnerGateway, pipeline.Gateway(params), nil),

@@ -183,12 +183,17 @@ func (r *Node) SetUp(t *testing.T) {
 	)
 	r.fence(t, "eth0")
 	r.run(t, "ovs-ofctl", "-O", "OpenFlow13", "set-frags", r.dir+"/br-int.mgmt", "nx-match") // as package openflow does
-	r.AddFlows(t, append(pipeline.Base(), pipeline.Gateway(pipeline.GatewayParams{
+	r.AddFlows(t, append(pipeline.Base(), pipeline.Gateway(r.GatewayParams())...))
+}
+
+// GatewayParams describe the node's gateway to package pipeline.
+func (r *Node) GatewayParams() pipeline.GatewayParams {
+	return pipeline.GatewayParams{
 		Port:       r.status.Ports[vsdb.GatewayPort].OFPort,
 		TunnelPort: r.status.Ports[vsdb.TunnelPort].OFPort,
 		Addrs:      []netip.Addr{r.Gateway4(), r.Gateway6()},
 		NodeAddrs:  []netip.Addr{r.Addr4(), r.Addr6()},
-	})...))
+	}
 }
 
 // fence keeps the kernel from handling what arrives at a device that is a

@@ -39,8 +39,8 @@
 //
 // # Audit
 //
-// Every AuditInterval, but for no more than a twentieth of the time, the flows and groups are read again and differences are
-// repaired and counted. The audit also finds a switch that no longer answers:
+// Every AuditInterval, but for no more than a twentieth of the time, the flows
+// and groups are read again and differences are repaired and counted. The audit also finds a switch that no longer answers:
 // after 30 s without a reply the connection is given up and made again. Echo
 // requests of the switch are answered at any time.
 //

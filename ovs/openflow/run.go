@@ -105,6 +105,9 @@ func (s *session) start(ctx context.Context) error {
 	if _, err := s.keepMeters(ctx); err != nil {
 		return err
 	}
+	if len(flows) == 0 && s.target.params.Fresh != nil {
+		s.target.params.Fresh()
+	}
 	s.have = newMirror(flows, groups)
 	before := s.target.Stats()
 	if err := s.flush(ctx); err != nil {

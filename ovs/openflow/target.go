@@ -30,6 +30,9 @@ type Params struct {
 	// AuditInterval is how often the switch is read and compared with what is
 	// wanted; 0 is DefaultAuditInterval. With very many flows it takes longer.
 	AuditInterval time.Duration
+	// Fresh, which may be nil, is called when Run finds a switch without any flow
+	// and before it sends the first: it may declare what a switch needs only then.
+	Fresh func()
 	// Meters are the meters of the bridge, which flow.Controller actions name.
 	// They are put there before any flow, and others are removed. With none,
 	// meters are left alone.

@@ -98,9 +98,6 @@ func (b *builder) baseConntrack() {
 		b.add(TableConntrack, prioMain, flow.Match{flow.EthType(f.ethType)}, f.track())
 	}
 	exempt := []flow.Action{setBit(exemptBit), flow.GotoTable{Table: TableL3Forward}}
-	for _, f := range families() {
-		b.add(TableConntrackState, prioQuiet, f.midStream(), setBit(replyBit), flow.GotoTable{Table: TableJudgeSource})
-	}
 	b.add(TableConntrackState, prioForbid, flow.Match{flow.CTState(flow.CTRelated|flow.CTTracked, 0)}, exempt...)
 	b.add(TableConntrackState, prioExact, flow.Match{mark(exemptMark)}, exempt...)
 	b.add(TableConntrackState, prioDefault, flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, 0)},
@@ -109,39 +106,25 @@ func (b *builder) baseConntrack() {
 		intoGateway()...)
 }
 
-// midStream matches what seems to be an answer of a TCP connection that the
-// tracker does not know: one that is older than the tracker's table, which the
-// userspace datapath loses when it restarts. The tracker takes any segment but a
-// SYN-ACK for the first of a new connection. So the side that sends first after
-// a restart would be the client, and its policy that of the wrong direction.
-// Services listen on low ports and clients connect from high ones (RFC 6056,
-// section 3.2; Linux begins at 32768), which tells answers. They are judged as
-// such but not recorded: the next segment of the client is.
-func (f family) midStream() flow.Match {
-	const high = 0x8000
-	return flow.Match{
-		flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType), flow.IPProto(flow.ProtoTCP),
-		flow.TCPFlags(0, flow.TCPSyn), flow.UintMask(flow.FieldTCPSrc, 0, high), flow.UintMask(flow.FieldTCPDst, high, high),
-	}
-}
-
 // mark matches connections by a bit of their mark.
 func mark(bit uint32) flow.FieldMatch {
 	return flow.UintMask(flow.FieldCTMark, uint64(bit), uint64(bit))
 }
 
-// exemptNode is for what the node itself sends to its Pods. What it answers is
-// judged: the connection belongs to the Pod. What Pods seem to answer it in a
-// connection that the tracker does not know passes, until the node sends again.
-func (b *builder) exemptNode(p GatewayParams) {
+// own are all addresses of the node, sorted.
+func (p GatewayParams) own() []netip.Addr {
 	all := slices.Concat(p.Addrs, p.NodeAddrs)
 	slices.SortFunc(all, netip.Addr.Compare)
-	for _, a := range slices.Compact(all) {
+	return slices.Compact(all)
+}
+
+// exemptNode is for what the node itself sends to its Pods. What it answers is
+// judged: the connection belongs to the Pod.
+func (b *builder) exemptNode(p GatewayParams) {
+	for _, a := range p.own() {
 		b.add(TableConntrackState, prioMain,
 			flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))},
 			setBit(exemptBit), flow.GotoTable{Table: TableL3Forward})
-		answer := append(familyOf(a).midStream(), source(fromPod), flow.IPDst(single(a)))
-		b.add(TableConntrackState, prioQuiet+5, answer, setBit(exemptBit), setBit(replyBit), flow.GotoTable{Table: TableL3Forward})
 	}
 }
 

@@ -81,6 +81,7 @@ func goldens() map[string][]flow.Flow {
 		"GatewayIPv4":      Gateway(gateway(gw4)),
 		"GatewayIPv6":      Gateway(gateway(gw6)),
 		"GatewayNoTunnel":  Gateway(noTunnel),
+		"Resume":           Resume(gateway(gw4, gw6)),
 		"PodDual":          Pod(podA(podA4, podA6)),
 		"PodIPv4":          Pod(podA(podA4)),
 		"PodIPv6":          Pod(podA(podA6)),

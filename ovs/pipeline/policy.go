@@ -34,7 +34,6 @@ func (b *builder) basePeer() {
 		b.policyPort(f, flow.ProtoTCP, flow.FieldTCPDst)
 		b.policyPort(f, flow.ProtoUDP, flow.FieldUDPDst)
 		b.policyPort(f, flow.ProtoSCTP, flow.FieldSCTPDst)
-		b.add(TablePolicyPort, prioMain, append(f.midStream(), has(replyBit)), toPolicyPort(flow.FieldTCPSrc))
 	}
 	// For answers the tracker knows.
 	b.add(TablePolicyPort, prioDefault, flow.Match{flow.CTState(flow.CTTracked, flow.CTInvalid)}, toPolicyPort(flow.FieldCTTPDst))

@@ -5,9 +5,12 @@ package pipeline
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
+	"testing"
 
 	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/ovstest"
 )
 
 // The classes of testPolicy.
@@ -163,5 +166,24 @@ func loopCases() []verdictCase {
 		{"answer goes by the kernel", answer + "ct_mark=0x2,ct_nw_proto=6,ct_tp_dst=80," + fromC + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.4,nw_dst=10.10.1.2,tcp_src=80", "output:1 dl_dst=0a:57:4d:00:00:01 nw_ttl=64"},
 		{"answer comes from the kernel", answer + "ct_nw_proto=6,ct_tp_dst=8080," + fromGW + "dl_dst=0e:00:00:00:00:0a,tcp,nw_ttl=63,nw_src=192.0.2.1,nw_dst=10.10.1.2,tcp_src=8080", "output:11"},
 		{"answer of a remote Pod goes by the kernel", answer + "ct_mark=0x2,ct_nw_proto=6,ct_tp_dst=80," + fromT + node2 + "tcp,nw_ttl=63,nw_src=10.10.2.9,nw_dst=10.10.1.2,tcp_src=80", "output:1"},
+	}
+}
+
+// TestAnswersMustBelongToAConnection: without the flows of Resume a Pod that
+// only seems to answer is judged as one that begins.
+func TestAnswersMustBelongToAConnection(t *testing.T) {
+	const c4 = fromC + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.4,"
+	flows := map[flow.Key]bool{}
+	for _, f := range Resume(gateway(gw4, gw6)) {
+		flows[f.Key()] = true
+	}
+	steady := slices.DeleteFunc(testFlows(), func(f flow.Flow) bool { return flows[f.Key()] })
+	sw := ovstest.NewSwitch(ovstest.SwitchParams{Tables: tableIDs()})
+	if err := sw.Update("all", steady, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, destination := range []string{"10.10.1.2", "192.0.2.1"} {
+		packet := c4 + "nw_dst=" + destination + ",tcp_src=80,tcp_dst=40000,tcp_flags=ack"
+		checkVerdict(t, denied, sw.Trace(parsePacket(t, packet)))
 	}
 }

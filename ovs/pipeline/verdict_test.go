@@ -27,6 +27,7 @@ func testFlows() []flow.Flow {
 	for _, flows := range [][]flow.Flow{
 		Base(),
 		Gateway(gateway(gw4, gw6)),
+		Resume(gateway(gw4, gw6)),
 		Pod(podA(podA4, podA6)),
 		Pod(PodPort{Port: portB, MAC: macB, Addrs: addrs("10.10.1.3", "fd10:0:0:1::3")}),
 		Pod(PodPort{Port: portC, MAC: macC, Addrs: addrs("10.10.1.4")}),

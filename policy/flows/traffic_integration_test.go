@@ -104,6 +104,7 @@ func (s *site) family(t *testing.T, family int) {
 	s.datagrams(t, server)
 
 	// The answer comes first after the tracker has lost its table.
+	s.AddFlows(t, pipeline.Resume(s.GatewayParams()))
 	s.Appctl(t, "dpctl/flush-conntrack")
 	if _, err := fmt.Fprintln(far, "unasked"); err != nil {
 		t.Fatal(err)
