@@ -133,7 +133,7 @@ func MakePlan(w World) (*Plan, error) {
 		Gateway:  routing.GatewayInterface{Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU)},
 	})
 	p.KeepRoutes = !w.Converged
-	p.Firewall = firewall(w, valid, p.Nodes)
+	p.Firewall = firewall(w, valid)
 	p.BGP = bgp(w, valid)
 	return p, nil
 }
@@ -200,7 +200,7 @@ func layout(w World, mtu int) vsdb.Layout {
 	return l
 }
 
-func firewall(w World, valid routing.Validation, nodes []RemoteNode) hostfw.Ruleset {
+func firewall(w World, valid routing.Validation) hostfw.Ruleset {
 	r := hostfw.Ruleset{
 		Gateway:            vsdb.GatewayPort,
 		SNAT:               hostfw.SNAT(w.Config.SNAT),
@@ -210,9 +210,6 @@ func firewall(w World, valid routing.Validation, nodes []RemoteNode) hostfw.Rule
 	for _, n := range append([]routing.Node{valid.Local}, valid.Remotes...) {
 		r.ClusterPodCIDRs = append(r.ClusterPodCIDRs, n.PodCIDRs...)
 		r.NodeAddresses = append(r.NodeAddresses, n.Addresses...)
-	}
-	for _, n := range nodes {
-		r.TunnelNodes = append(r.TunnelNodes, n.Addrs...)
 	}
 	if w.Config.Datapath == config.DatapathNetdev {
 		r.SwitchedNICs = []string{w.Uplink.NIC}

@@ -157,19 +157,6 @@ func TestPlanByMode(t *testing.T) {
 	}
 }
 
-// TestPlanOfTunnelsMasqueradesTheirNodes: what a node reached by tunnel sends to
-// a hostPort comes by the network, and the answer must go back that way.
-func TestPlanOfTunnelsMasqueradesTheirNodes(t *testing.T) {
-	p, err := MakePlan(world(func(w *World) { w.Config.Mode = routing.ModeHybrid }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []netip.Addr{addr("198.51.100.3"), addr("2001:db8:2::3")}
-	if diff := cmp.Diff(want, p.Firewall.TunnelNodes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestPlanWithUserspaceDatapath(t *testing.T) {
 	p, err := MakePlan(world(func(w *World) {
 		w.Config.Datapath = config.DatapathNetdev

@@ -25,7 +25,7 @@ type MarkBit struct {
 // Bits of ct_mark: those of register 0, shifted by markOffset.
 const (
 	exemptMark = exemptBit >> markOffset
-	loopedMark = loopedBit >> markOffset
+	kernelMark = kernelBit >> markOffset
 	markBits   = 2
 
 	// serviceMark is written when the endpoint is chosen.
@@ -36,7 +36,7 @@ const (
 func MarkBits() []MarkBit {
 	return []MarkBit{
 		{exemptMark, "Exempt", "the node began the connection, or a Service led a Pod to itself; policies are not asked"},
-		{loopedMark, "Looped", "a local Pod began the connection and the kernel gave it its destination; answers go to the kernel"},
+		{kernelMark, "Kernel", "the connection came from the kernel, which may have given it its destination; answers go there"},
 		{serviceMark, "Service", "the switch gave the connection its destination, the endpoint of a Service"},
 	}
 }
@@ -95,6 +95,10 @@ func (b *builder) baseConntrack() {
 		b.add(TableConntrack, prioForbid, flow.Match{flow.EthTypeOf(p.Addr()), flow.IPDst(p)}, next(TableL3Forward)...)
 	}
 	for _, f := range families() {
+		// The kernel may have given it another destination (a hostPort, kube-proxy):
+		// its answers would miss the kernel if the switch took them straight to
+		// where they are to go.
+		b.add(TableConntrack, prioExact, flow.Match{source(fromGateway), flow.EthType(f.ethType)}, setBit(kernelBit), f.track())
 		b.add(TableConntrack, prioMain, flow.Match{flow.EthType(f.ethType)}, f.track())
 	}
 	exempt := []flow.Action{setBit(exemptBit), flow.GotoTable{Table: TableL3Forward}}
@@ -102,7 +106,7 @@ func (b *builder) baseConntrack() {
 	b.add(TableConntrackState, prioExact, flow.Match{mark(exemptMark)}, exempt...)
 	b.add(TableConntrackState, prioDefault, flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, 0)},
 		setBit(replyBit), flow.GotoTable{Table: TableJudgeSource})
-	b.add(TableL3Forward, prioExact, flow.Match{notFrom(fromGateway), flow.CTState(flow.CTReply|flow.CTTracked, 0), mark(loopedMark)},
+	b.add(TableL3Forward, prioExact, flow.Match{notFrom(fromGateway), flow.CTState(flow.CTReply|flow.CTTracked, 0), mark(kernelMark)},
 		intoGateway()...)
 }
 
@@ -126,14 +130,6 @@ func (b *builder) exemptNode(p GatewayParams) {
 			flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))},
 			setBit(exemptBit), flow.GotoTable{Table: TableL3Forward})
 	}
-}
-
-// loop is for packets of a Pod that the kernel gave another destination
-// (a hostPort, kube-proxy) and sends back. Their answers would miss the kernel
-// if the switch took them straight to the Pod.
-func (b *builder) loop(a netip.Addr) {
-	b.add(TableConntrack, prioExact, flow.Match{source(fromGateway), flow.EthTypeOf(a), flow.IPSrc(single(a))},
-		setBit(loopedBit), familyOf(a).track())
 }
 
 // baseCommit: an ICMP error about a connection is not one of its own, and an

@@ -24,7 +24,6 @@ func Pod(p PodPort) []flow.Flow {
 	b.add(TableClassify, prioMain, flow.Match{flow.InPort(p.Port)},
 		setSource(fromPod), flow.GotoTable{Table: TableSpoofGuard})
 	for _, a := range p.Addrs {
-		b.loop(a)
 		if a.Is4() {
 			b.podIPv4(p, a)
 		} else {

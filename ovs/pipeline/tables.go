@@ -90,9 +90,8 @@ func conntrackTables() []Table {
 	return []Table{
 		{
 			ID: TableConntrack, Name: "Conntrack",
-			Purpose: "Looks up the connection of every IP packet, in one zone a family. Marks what a local Pod sent " +
-				"and the kernel sends back into the switch with another destination.",
-			Miss: next(TableL3Forward),
+			Purpose: "Looks up the connection of every IP packet, in one zone a family. Marks what comes from the kernel.",
+			Miss:    next(TableL3Forward),
 		},
 		{
 			ID: TableConntrackNAT, Name: "ConntrackNAT",
@@ -131,7 +130,7 @@ func forwardTables() []Table {
 			ID: TableL3Forward, Name: "L3Forward",
 			Purpose: "Routes by destination: to a local Pod, to the gateway, into a tunnel; everything else from a Pod " +
 				"to the gateway, where the kernel routes. What came out of a tunnel never goes into one. Answers of " +
-				"connections that the kernel sent back into the switch go to the kernel.",
+				"connections that came from the kernel go to the kernel.",
 		},
 		{
 			ID: TableTTL, Name: "TTL",
@@ -259,7 +258,7 @@ const (
 
 	// The two bits that Commit copies to the connection's mark stand together.
 	exemptBit  uint32 = 0x100
-	loopedBit  uint32 = 0x200
+	kernelBit  uint32 = 0x200
 	markOffset        = 8
 	replyBit   uint32 = 0x400
 	hairpinBit uint32 = 0x800
@@ -285,8 +284,8 @@ func Registers() []Register {
 			Values: []RegisterValue{{exemptBit, "the node's own traffic or an ICMP error"}},
 		},
 		{
-			N: metaRegister, Mask: loopedBit, Name: "Looped", Purpose: "the packet passes the switch for the second time",
-			Values: []RegisterValue{{loopedBit, "a local Pod sent it, the kernel gave it another destination"}},
+			N: metaRegister, Mask: kernelBit, Name: "Kernel", Purpose: "the packet passed the kernel",
+			Values: []RegisterValue{{kernelBit, "which may have given it another destination"}},
 		},
 		{
 			N: metaRegister, Mask: replyBit, Name: "Reply", Purpose: "which way the connection is judged",

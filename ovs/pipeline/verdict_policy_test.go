@@ -76,7 +76,7 @@ func exemptCases() []verdictCase {
 		c4    = "tcp,nw_ttl=64,nw_src=10.10.1.4,"
 	)
 	return []verdictCase{
-		{"node to a Pod", node4, outC + " reg0=0x112"},
+		{"node to a Pod", node4, outC + " reg0=0x312"},
 		{"node to a Pod, gateway's address", fromGW + toC + "tcp,nw_ttl=64,nw_src=10.10.1.1,nw_dst=10.10.1.4,tcp_dst=9999", outC},
 		{"node to a Pod, IPv6", fromGW + "dl_dst=0e:00:00:00:00:0d,udp6,nw_ttl=64,ipv6_src=fd00::1,ipv6_dst=fd10:0:0:1::5,udp_dst=53", "output:14"},
 		{"node to a Pod, later", later + "ct_mark=0x1," + node4, outC},
@@ -152,7 +152,7 @@ func midStreamCases() []verdictCase {
 		{"segment of a client", fromA + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.2,nw_dst=10.10.1.4,tcp_src=40000,tcp_dst=80,tcp_flags=ack", "output:13 reg0=0x11 reg4=0x7"},
 		{"answer to the node", c4 + "nw_dst=192.0.2.1,tcp_src=8443,tcp_dst=40000,tcp_flags=ack", "output:1 reg0=0x521"},
 		{"answer of the node", toC4 + "nw_src=192.0.2.1,tcp_src=443,tcp_dst=40000,tcp_flags=ack", denied},
-		{"request of the node", toC4 + "nw_src=192.0.2.1,tcp_src=40000,tcp_dst=8443,tcp_flags=ack", "output:13 reg0=0x112"},
+		{"request of the node", toC4 + "nw_src=192.0.2.1,tcp_src=40000,tcp_dst=8443,tcp_flags=ack", "output:13 reg0=0x312"},
 	}
 }
 
@@ -162,6 +162,7 @@ func loopCases() []verdictCase {
 	return []verdictCase{
 		{"Pod to a hostPort, first pass", fromA + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.2,nw_dst=192.0.2.1,tcp_dst=8080", "output:1 nw_ttl=64"},
 		{"Pod to a hostPort, second pass", fromGW + toC + "tcp,nw_ttl=63,nw_src=10.10.1.2,nw_dst=10.10.1.4,tcp_dst=80", "output:13 reg0=0x212 reg4=0x7"},
+		{"Pod of another node to a hostPort that is not let in", fromGW + toC + "tcp,nw_ttl=63,nw_src=10.10.9.9,nw_dst=10.10.1.4,tcp_dst=80", denied},
 		{"Pod to a hostPort that is not let in", fromGW + toC + "tcp,nw_ttl=63,nw_src=10.10.1.3,nw_dst=10.10.1.4,tcp_dst=80", denied},
 		{"answer goes by the kernel", answer + "ct_mark=0x2,ct_nw_proto=6,ct_tp_dst=80," + fromC + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.4,nw_dst=10.10.1.2,tcp_src=80", "output:1 dl_dst=0a:57:4d:00:00:01 nw_ttl=64"},
 		{"answer comes from the kernel", answer + "ct_nw_proto=6,ct_tp_dst=8080," + fromGW + "dl_dst=0e:00:00:00:00:0a,tcp,nw_ttl=63,nw_src=192.0.2.1,nw_dst=10.10.1.2,tcp_src=8080", "output:11"},

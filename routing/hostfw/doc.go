@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package hostfw keeps the rules that Waymark needs in the packet filter of
-// the node: source NAT of Pods that talk to the outside, masquerading of
-// connections that were DNATed (hostPort) and whose answer would otherwise miss
-// the node, acceptance of Pod traffic where the host drops what it forwards,
-// and the drop of what the kernel hears a second time on a NIC that belongs to
-// the userspace switch.
+// the node: source NAT of Pods that talk to the outside, acceptance of Pod
+// traffic where the host drops what it forwards, and the drop of what the kernel
+// hears a second time on a NIC that belongs to the userspace switch. What goes
+// to Pods keeps its source, also when it was DNATed (hostPort): policies judge
+// by it, and the switch sends answers back to the kernel.
 //
 // One [Ruleset] says what is wanted; two renderers write it:
 //

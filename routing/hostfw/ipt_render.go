@@ -30,7 +30,6 @@ type iptChain struct {
 // places are all tables and built-in chains that may hold something of ours.
 var places = [...]iptTable{
 	{table: "raw", builtin: "PREROUTING", chains: []iptChain{{name: chainPrerouting}}},
-	{table: "mangle", builtin: "FORWARD", chains: []iptChain{{name: chainForward}}},
 	{table: "filter", builtin: "FORWARD", chains: []iptChain{{name: chainForward}}},
 	{table: "nat", builtin: "POSTROUTING", chains: []iptChain{{name: chainPostrouting}, {name: chainSNAT}}},
 }
@@ -42,18 +41,12 @@ func renderIPT(r Ruleset, is4, fullyRandom bool) []iptTable {
 	if fullyRandom {
 		masquerade += " --random-fully"
 	}
-	out, in := "-o "+r.Gateway, "-i "+r.Gateway
 	var pre []string
 	for _, nic := range r.switchedNICs() {
 		pre = append(pre, "-i "+nic+" -j DROP")
 	}
 	f := r.family(is4)
-	mark := hairpinMark + "/" + hairpinMark
-	post := []string{out + " -m mark --mark " + mark + " " + masquerade}
-	for _, n := range f.tunnelNodes {
-		post = append(post, fmt.Sprintf("-s %v %s -m conntrack --ctstate DNAT %s", n, out, masquerade))
-	}
-	post = append(post, out+" -j RETURN")
+	post := []string{"-o " + r.Gateway + " -j RETURN"}
 	var snat []string
 	if f.masquerades() {
 		for _, p := range f.local {
@@ -66,7 +59,6 @@ func renderIPT(r Ruleset, is4, fullyRandom bool) []iptTable {
 	}
 	rules := map[string][][]string{
 		"raw":    {pre},
-		"mangle": {{in + " " + out + " -m conntrack --ctstate DNAT -j MARK --set-xmark " + mark}},
 		"filter": {acceptRules(r.Gateway)},
 		"nat":    {post, snat},
 	}

@@ -42,22 +42,8 @@ func renderNFT(r Ruleset) nftTable {
 			[]string{`iifname { "` + strings.Join(nics, `", "`) + `" } drop`},
 		})
 	}
-	t.chains = append(t.chains, nftChain{
-		"forward", knftables.FilterType, knftables.ForwardHook, knftables.ManglePriority,
-		[]string{"iifname " + gw + " oifname " + gw + " ct status dnat meta mark set meta mark or " + hairpinMark},
-	})
-	post := nftChain{"postrouting", knftables.NATType, knftables.PostroutingHook, knftables.SNATPriority, []string{
-		"oifname " + gw + " meta mark and " + hairpinMark + " == " + hairpinMark + " masquerade fully-random",
-	}}
+	post := nftChain{"postrouting", knftables.NATType, knftables.PostroutingHook, knftables.SNATPriority, []string{"oifname " + gw + " return"}}
 	families := []struct{ ip, suffix, typ string }{{"ip", "-v4", "ipv4_addr"}, {"ip6", "-v6", "ipv6_addr"}}
-	for i, fam := range families {
-		if f := r.family(i == 0); len(f.tunnelNodes) > 0 {
-			t.sets = append(t.sets, nftSet{"tunnel-nodes" + fam.suffix, fam.typ, f.tunnelNodes})
-			post.rules = append(post.rules,
-				"oifname "+gw+" ct status dnat "+fam.ip+" saddr @tunnel-nodes"+fam.suffix+" masquerade fully-random")
-		}
-	}
-	post.rules = append(post.rules, "oifname "+gw+" return")
 	for i, fam := range families {
 		if f := r.family(i == 0); f.masquerades() {
 			t.sets = append(t.sets,

@@ -37,24 +37,14 @@ type Ruleset struct {
 	NodeAddresses []netip.Addr
 	// NonMasqueradeCIDRs are destinations that see Pod addresses.
 	NonMasqueradeCIDRs []netip.Prefix
-	// TunnelNodes are the addresses of nodes that local Pods reach by tunnel.
-	// What such a node sends to a hostPort comes from its own address, by the
-	// network; without masquerading the Pod's answer would go into the tunnel
-	// with the Pod's address.
-	TunnelNodes []netip.Addr
 	// SwitchedNICs are the NICs in the hands of the userspace switch. The
 	// kernel still hears what they receive, and must not act on it twice.
 	SwitchedNICs []string
 }
 
-// hairpinMark marks packets that came from the gateway interface, were DNATed
-// and go back there. Between the forward hook, which knows both interfaces, and
-// postrouting, where not every kernel knows the first.
-const hairpinMark = "0x04000000"
-
 // familyRules is what a ruleset means for an IP family, aggregated and sorted.
 type familyRules struct {
-	local, noMasquerade, tunnelNodes []netip.Prefix
+	local, noMasquerade []netip.Prefix
 }
 
 // masquerades says that there is anything to masquerade.
@@ -62,7 +52,6 @@ func (f familyRules) masquerades() bool { return len(f.local) > 0 }
 
 func (r Ruleset) family(is4 bool) familyRules {
 	var f familyRules
-	f.tunnelNodes = aggregate(singles(r.TunnelNodes), is4)
 	if r.SNAT == SNATNever {
 		return f
 	}

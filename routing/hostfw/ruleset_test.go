@@ -65,7 +65,6 @@ func full(mode SNAT) Ruleset {
 		ClusterPodCIDRs:    prefixes("10.10.1.0/24", "10.10.2.0/24", "fd10:0:0:1::/64", "fd10:0:0:2::/64"),
 		NodeAddresses:      addrs("172.30.0.11", "172.30.0.12", "fd30::11", "fd30::12"),
 		NonMasqueradeCIDRs: prefixes("10.10.0.0/16", "192.168.0.0/17", "192.168.128.0/17", "fd99::/48"),
-		TunnelNodes:        addrs("172.30.0.12", "fd30::12"),
 		SwitchedNICs:       []string{"eth1", "eth0", "eth1"},
 	}
 }
@@ -130,10 +129,10 @@ func TestNFTFindsDrift(t *testing.T) {
 			tx.Insert(&knftables.Rule{Chain: "postrouting", Rule: "accept"})
 		},
 		"element gone": func(tx *knftables.Transaction, _ []*knftables.Rule) {
-			tx.Delete(&knftables.Element{Set: "tunnel-nodes-v4", Key: []string{"172.30.0.12"}})
+			tx.Delete(&knftables.Element{Set: "no-masquerade-v4", Key: []string{"172.30.0.12"}})
 		},
 		"element added": func(tx *knftables.Transaction, _ []*knftables.Rule) {
-			tx.Add(&knftables.Element{Set: "tunnel-nodes-v4", Key: []string{"172.30.0.13"}})
+			tx.Add(&knftables.Element{Set: "no-masquerade-v4", Key: []string{"203.0.113.13"}})
 		},
 		"chain added": func(tx *knftables.Transaction, _ []*knftables.Rule) { tx.Add(&knftables.Chain{Name: "other"}) },
 	} {
@@ -164,7 +163,7 @@ func TestNFTFindsDrift(t *testing.T) {
 }
 
 func TestIPTMatches(t *testing.T) {
-	nat := renderIPT(full(SNATAuto), true, true)[3]
+	nat := renderIPT(full(SNATAuto), true, true)[2]
 	good := func() iptState {
 		s := iptState{jumps: []string{nat.jump()}, comments: map[string][]string{}}
 		for _, c := range nat.chains {
