@@ -43,7 +43,7 @@ const hostPort = 30700
 // hostPortPod is on n1.
 const hostPortPod = `apiVersion: v1
 kind: Pod
-metadata: {name: %[1]s, namespace: %[2]s}
+metadata: {name: %[1]s, namespace: %[2]s, labels: {app: hostport}}
 spec:
   nodeName: n1
   terminationGracePeriodSeconds: 0
@@ -76,7 +76,8 @@ func checkHostPort(t *testing.T, lab *cluster.Lab) {
 			})
 		}
 	}
-	for _, from := range []string{topology.Client, "n1", "n2", "n3", "a@n1", "a@n2", "a@n3"} {
+	asked := func(from string, answered bool) {
+		t.Helper()
 		err := cluster.Until(t.Context(), 10*time.Second, func(ctx context.Context) error {
 			results, err := ends[from].Ask(ctx, targets...)
 			if err != nil {
@@ -84,8 +85,8 @@ func checkHostPort(t *testing.T, lab *cluster.Lab) {
 			}
 			var errs []error
 			for _, r := range results {
-				if !r.OK || r.Host != name {
-					errs = append(errs, fmt.Errorf("%s: answered by %q: %s", r.Name, r.Host, r.Error))
+				if (r.OK && r.Host == name) != answered {
+					errs = append(errs, fmt.Errorf("%s: answered by %q, want an answer %t: %s", r.Name, r.Host, answered, r.Error))
 				}
 			}
 			return errors.Join(errs...)
@@ -93,6 +94,18 @@ func checkHostPort(t *testing.T, lab *cluster.Lab) {
 		if err != nil {
 			t.Errorf("hostPort from %s: %v", from, err)
 		}
+	}
+	everybody := []string{topology.Client, "n1", "n2", "n3", "a@n1", "a@n2", "a@n3"}
+	for _, from := range everybody {
+		asked(from, true)
+	}
+	// The Pod's policies see who it is.
+	applyPolicies(t, lab, policyObject("hostport", `{podSelector: {matchLabels: {app: hostport}}, policyTypes: [Ingress]}`))
+	for i := range targets {
+		targets[i].Millis = denyMillis
+	}
+	for _, from := range everybody {
+		asked(from, from == "n1")
 	}
 }
 
