@@ -73,7 +73,7 @@ fuzz: ## Every fuzz test for FUZZTIME
 # How often everything is measured; the median counts.
 ROUNDS ?= 5
 
-.PHONY: bench-datapath bench-cni bench-policy docs-tables
+.PHONY: bench-datapath bench-cni bench-policy bench-flows bench-policy-latency docs-tables
 bench-datapath: ## Throughput, round trips and CPU beside the datapath's limit and the bridge plugin
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench -rounds $(ROUNDS)
 
@@ -82,6 +82,14 @@ bench-cni: ## CNI ADD and DEL beside bridge and host-local
 
 bench-policy: ## What it takes to compute policies for 100,000 Pods, on one thread
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestPolicy$$' ./test/bench -rounds $(ROUNDS)
+
+# Addresses and rules, such as 100,1000; all sizes when empty.
+SIZES ?=
+bench-flows: ## Policies into Open vSwitch and out of it, beside ovs-ofctl; SIZES
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestFlows$$' ./test/bench -rounds $(ROUNDS) $(if $(SIZES),-sizes $(SIZES))
+
+bench-policy-latency: ## From a policy, or a Pod's label, to the first denied packet
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestPolicyLatency$$' ./test/bench -rounds $(ROUNDS)
 
 docs-tables: ## Put what runs found into the tables of the documents
 	$(GO) run ./test/report/tables

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package measure has what benchmarks count with: quantiles of samples, and the
-// CPU time that the machine spends on something.
+// Package measure has what benchmarks count with: quantiles of samples, the CPU
+// time that the machine spends on something, and how long a denial takes.
 package measure

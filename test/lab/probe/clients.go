@@ -53,6 +53,7 @@ func runPing(ctx context.Context, args []string) error {
 	flags.IntVar(&params.Size, "size", 56, "bytes of payload")
 	flags.IntVar(&params.Count, "count", 0, "requests to send (0: until the end)")
 	flags.DurationVar(&params.Wait, "wait", 2*time.Second, "how long to wait for the last replies")
+	flags.DurationVar(&params.Outages, "outages", 0, "list outages that are this long, with their times (0: none)")
 	flags.BoolVar(&params.DontFragment, "df", false, "send whole or not at all")
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -22,8 +22,18 @@ type Params struct {
 	// Wait is how long replies are awaited after the last request.
 	Wait         time.Duration
 	DontFragment bool
+	// Outages, if not 0, has the report list every outage that is this long.
+	Outages time.Duration
 	// Answered, if set, is called once, when the first reply is there.
 	Answered func()
+}
+
+// Outage is a time in which no request was answered, by the clock of the machine.
+type Outage struct {
+	// From is when the first request was sent that was not answered.
+	From time.Time `json:"from"`
+	// To is when the next one was sent that was; zero if there is none.
+	To time.Time `json:"to,omitzero"`
 }
 
 // Report is what came of it. Times are milliseconds.
@@ -48,6 +58,8 @@ type Report struct {
 	MeanRTT  float64 `json:"meanRttMs"`
 	MaxRTT   float64 `json:"maxRttMs"`
 	Seconds  float64 `json:"seconds"`
+	// Outages are those that Params.Outages asks for, in order.
+	Outages []Outage `json:"outages,omitempty"`
 }
 
 // Run pings until the count is reached or ctx ends, waits for late replies, and
@@ -70,7 +82,7 @@ func Run(ctx context.Context, params Params) (Report, error) {
 	send(ctx, socket, params, r)
 	r.awaitReplies(params.Wait)
 	report := r.report()
-	report.Address = params.Address
+	report.Address, report.Outages = params.Address, r.outages(params.Outages)
 	return report, nil
 }
 

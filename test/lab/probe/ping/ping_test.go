@@ -105,3 +105,36 @@ func TestReport(t *testing.T) {
 		})
 	}
 }
+
+func TestOutages(t *testing.T) {
+	epoch := time.Unix(1000, 0)
+	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
+	for name, test := range map[string]struct {
+		answered string // a request every 10 ms: + was answered, - was not
+		least    time.Duration
+		want     []Outage
+	}{
+		"nothing":           {least: time.Millisecond},
+		"not asked for":     {answered: "+--+"},
+		"none":              {answered: "++++", least: time.Millisecond},
+		"in the middle":     {answered: "++--+", least: 20 * time.Millisecond, want: []Outage{{at(20), at(40)}}},
+		"too short":         {answered: "++--+", least: 21 * time.Millisecond},
+		"two":               {answered: "+--+-+---+", least: 20 * time.Millisecond, want: []Outage{{at(10), at(30)}, {at(60), at(90)}}},
+		"from the start":    {answered: "---+", least: 30 * time.Millisecond, want: []Outage{{at(0), at(30)}}},
+		"to the end":        {answered: "+---", least: 20 * time.Millisecond, want: []Outage{{From: at(10)}}},
+		"short, to the end": {answered: "+--", least: 20 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRecorder()
+			for seq, c := range test.answered {
+				r.sending(at(10 * seq))
+				if c == '+' {
+					r.received(uint64(seq), at(10*seq+1))
+				}
+			}
+			if diff := cmp.Diff(test.want, r.outages(test.least)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

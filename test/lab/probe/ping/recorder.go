@@ -127,4 +127,30 @@ func (r *recorder) report() Report {
 	return out
 }
 
+// outages lists those that lasted at least some time, none if that is 0.
+func (r *recorder) outages(least time.Duration) []Outage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if least == 0 || len(r.sent) == 0 {
+		return nil
+	}
+	var out []Outage
+	var now Outage
+	for seq, sent := range r.sent {
+		switch answered := !r.answered[seq].IsZero(); {
+		case !answered && now.From.IsZero():
+			now.From = sent
+		case answered && !now.From.IsZero():
+			if now.To = sent; sent.Sub(now.From) >= least {
+				out = append(out, now)
+			}
+			now = Outage{}
+		}
+	}
+	if !now.From.IsZero() && r.sent[len(r.sent)-1].Sub(now.From) >= least {
+		out = append(out, now)
+	}
+	return out
+}
+
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
