@@ -15,6 +15,7 @@ import (
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/unixctl"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/hostfw"
@@ -72,7 +73,20 @@ func (a *Agent) applySwitch(ctx context.Context, w World, p *Plan) error {
 	}
 	if w.Config.Datapath == config.DatapathNetdev {
 		_, err = a.mover(w.Uplink.NIC).Move(ctx)
+		err = errors.Join(err, a.acceptFragments(ctx))
 	}
+	return err
+}
+
+// leastFragment is the least that Open vSwitch takes for the size of an IPv4
+// fragment that is not the last, in bytes.
+const leastFragment = "400"
+
+// acceptFragments has the connection tracker of the userspace datapath put
+// together what was made for narrow paths. As it comes it drops IPv4 fragments
+// below 1200 bytes.
+func (a *Agent) acceptFragments(ctx context.Context) error {
+	_, err := unixctl.Call(ctx, filepath.Join(a.p.OVSDir, "ovs-vswitchd.ctl"), "dpctl/ipf-set-min-frag", "netdev@ovs-netdev", "v4", leastFragment)
 	return err
 }
 

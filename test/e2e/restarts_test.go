@@ -28,6 +28,9 @@ func checkRestarts(t *testing.T, lab *cluster.Lab) {
 		t.Fatal(err)
 	}
 	from, to := acrossRacks(t, lab, pods)
+	for _, node := range nodeNames(lab) {
+		eventually(t, 90*time.Second, func(ctx context.Context) error { return steady(ctx, lab, node) })
+	}
 	for _, c := range []struct {
 		name string
 		run  func(t *testing.T)
@@ -45,6 +48,16 @@ func checkRestarts(t *testing.T, lab *cluster.Lab) {
 	} {
 		check(t, c.name, func(t *testing.T) { restartUnderTraffic(t, lab, from, to, c.run) })
 	}
+}
+
+// steady complains as long as a switch has the flows that it has for a minute
+// after it was restarted.
+func steady(ctx context.Context, lab *cluster.Lab, node string) error {
+	flows, err := lab.Exec(ctx, node, "ovs-ofctl", "-O", "OpenFlow15", "dump-flows", brInt)
+	if err == nil && strings.Contains(flows, "tcp_flags=") {
+		err = fmt.Errorf("the switch of %s was restarted less than a minute ago", node)
+	}
+	return err
 }
 
 // acrossRacks picks Pods in two racks.

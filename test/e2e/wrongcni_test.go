@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/workload"
 )
 
 const cniSocket = "/var/run/waymark/cni.sock"
@@ -74,11 +75,12 @@ func askCNI(ctx context.Context, lab *cluster.Lab, node, body string) (cniAnswer
 	return answer, nil
 }
 
-// cniRequest renders a request about a container.
-func cniRequest(command, container, netns string) string {
+// cniRequest renders a request about a container of a Pod. ADD waits until a
+// Pod's policies are known, so it must be one that exists on the node.
+func cniRequest(pod workload.Pod, command, container, netns string) string {
 	return fmt.Sprintf(`{"command": %q, "containerID": %q, "netns": %q, "ifname": "eth0",
-		"args": "K8S_POD_NAMESPACE=e2e;K8S_POD_NAME=wrong",
-		"config": {"cniVersion": "1.0.0", "name": "waymark", "type": "waymark-cni"}}`, command, container, netns)
+		"args": "K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s",
+		"config": {"cniVersion": "1.0.0", "name": "waymark", "type": "waymark-cni"}}`, command, container, netns, pod.Namespace, pod.Name)
 }
 
 // mustCNI sends a request and checks the code of the answer.
@@ -107,6 +109,7 @@ func attachments(t *testing.T, lab *cluster.Lab, node string) string {
 // that the specification has for it, and nothing of it stays.
 func checkWrongCNI(t *testing.T, lab *cluster.Lab) {
 	const node, netns = "n1", "/var/run/netns/e2e-wrong"
+	pod := podsBySet(t, lab, "a")[node]
 	before := attachments(t, lab, node)
 	exec(t, lab, node, "ip", "netns", "add", "e2e-wrong")
 	defer exec(t, lab, node, "ip", "netns", "delete", "e2e-wrong")
@@ -119,15 +122,15 @@ func checkWrongCNI(t *testing.T, lab *cluster.Lab) {
 		{"nothing", "", cniDecoding, []string{"decoding request"}},
 		{"unknown field", `{"command": "ADD", "colour": "blue"}`, cniDecoding, []string{"colour"}},
 		{"wrong type", `{"command": 7}`, cniDecoding, []string{"command"}},
-		{"unknown version", strings.Replace(cniRequest("ADD", "c1", netns), "1.0.0", "9.9.9", 1), cniVersion, []string{"9.9.9"}},
-		{"unknown command", cniRequest("MOVE", "c1", netns), cniEnvironment, []string{"MOVE"}},
-		{"no container", cniRequest("ADD", "", netns), cniEnvironment, []string{"CNI_CONTAINERID"}},
-		{"container with a path", cniRequest("ADD", "../../etc", netns), cniEnvironment, []string{"containerID"}},
-		{"no namespace", cniRequest("ADD", "c1", ""), cniEnvironment, []string{"CNI_NETNS"}},
-		{"no interface", strings.Replace(cniRequest("ADD", "c1", netns), `"eth0"`, `""`, 1), cniEnvironment, []string{"interface"}},
-		{"no Pod", strings.Replace(cniRequest("ADD", "c1", netns), "K8S_POD_NAME=wrong", "", 1), cniEnvironment, []string{"K8S_POD_NAME"}},
-		{"namespace that is gone", cniRequest("ADD", "c1", netns+"-gone"), cniUnknownContainer, []string{netns + "-gone"}},
-		{"DEL of what is not there", cniRequest("DEL", "c1", netns+"-gone"), cniOK, nil},
+		{"unknown version", strings.Replace(cniRequest(pod, "ADD", "c1", netns), "1.0.0", "9.9.9", 1), cniVersion, []string{"9.9.9"}},
+		{"unknown command", cniRequest(pod, "MOVE", "c1", netns), cniEnvironment, []string{"MOVE"}},
+		{"no container", cniRequest(pod, "ADD", "", netns), cniEnvironment, []string{"CNI_CONTAINERID"}},
+		{"container with a path", cniRequest(pod, "ADD", "../../etc", netns), cniEnvironment, []string{"containerID"}},
+		{"no namespace", cniRequest(pod, "ADD", "c1", ""), cniEnvironment, []string{"CNI_NETNS"}},
+		{"no interface", strings.Replace(cniRequest(pod, "ADD", "c1", netns), `"eth0"`, `""`, 1), cniEnvironment, []string{"interface"}},
+		{"no Pod", strings.Replace(cniRequest(pod, "ADD", "c1", netns), "K8S_POD_NAME="+pod.Name, "", 1), cniEnvironment, []string{"K8S_POD_NAME"}},
+		{"namespace that is gone", cniRequest(pod, "ADD", "c1", netns+"-gone"), cniUnknownContainer, []string{netns + "-gone"}},
+		{"DEL of what is not there", cniRequest(pod, "DEL", "c1", netns+"-gone"), cniOK, nil},
 	} {
 		mustCNI(t, lab, node, c.name, c.body, c.code, c.words...)
 	}
@@ -145,6 +148,7 @@ func checkWrongCNI(t *testing.T, lab *cluster.Lab) {
 // namespace it gets what it has, in another one it is refused.
 func duplicateContainer(t *testing.T, lab *cluster.Lab, node string) {
 	t.Helper()
+	pod := podsBySet(t, lab, "a")[node]
 	record := exec(t, lab, node, "sh", "-ec", "cat $(ls /var/run/waymark/attachments/*.json | head -n1)")
 	var have struct {
 		ContainerID, NetNS string
@@ -153,20 +157,21 @@ func duplicateContainer(t *testing.T, lab *cluster.Lab, node string) {
 	if err := json.Unmarshal([]byte(record), &have); err != nil {
 		t.Fatal(err)
 	}
-	again := mustCNI(t, lab, node, "ADD again", cniRequest("ADD", have.ContainerID, have.NetNS), cniOK)
+	again := mustCNI(t, lab, node, "ADD again", cniRequest(pod, "ADD", have.ContainerID, have.NetNS), cniOK)
 	for i, ip := range again.IPs {
 		if address, _, _ := strings.Cut(ip.Address, "/"); address != have.Addresses[i].Address {
 			t.Errorf("ADD again gives %s, the Pod has %s", address, have.Addresses[i].Address)
 		}
 	}
 	mustCNI(t, lab, node, "ADD of a container in another namespace",
-		cniRequest("ADD", have.ContainerID, "/var/run/netns/e2e-wrong"), cniConflict, have.ContainerID)
+		cniRequest(pod, "ADD", have.ContainerID, "/var/run/netns/e2e-wrong"), cniConflict, have.ContainerID)
 }
 
 // checkExhausted takes all addresses of a node whose Pod CIDR is small: the next
 // Pod is refused with a reason, and a DEL makes room for it.
 func checkExhausted(t *testing.T, lab *cluster.Lab, addresses int) {
 	const node = "n2"
+	pod := podsBySet(t, lab, "a")[node]
 	before := attachments(t, lab, node)
 	name := func(i int) string { return fmt.Sprintf("e2e-full%d", i) }
 	var used []int
@@ -179,7 +184,7 @@ func checkExhausted(t *testing.T, lab *cluster.Lab, addresses int) {
 	for i := range addresses + 1 {
 		exec(t, lab, node, "ip", "netns", "add", name(i))
 		used = append(used, i)
-		answer, err := askCNI(t.Context(), lab, node, cniRequest("ADD", name(i), "/var/run/netns/"+name(i)))
+		answer, err := askCNI(t.Context(), lab, node, cniRequest(pod, "ADD", name(i), "/var/run/netns/"+name(i)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,10 +199,10 @@ func checkExhausted(t *testing.T, lab *cluster.Lab, addresses int) {
 	if full < 1 {
 		t.Errorf("%d Pods were added on top of those there", full)
 	}
-	mustCNI(t, lab, node, "DEL", cniRequest("DEL", name(0), "/var/run/netns/"+name(0)), cniOK)
-	mustCNI(t, lab, node, "ADD after DEL", cniRequest("ADD", name(full), "/var/run/netns/"+name(full)), cniOK)
+	mustCNI(t, lab, node, "DEL", cniRequest(pod, "DEL", name(0), "/var/run/netns/"+name(0)), cniOK)
+	mustCNI(t, lab, node, "ADD after DEL", cniRequest(pod, "ADD", name(full), "/var/run/netns/"+name(full)), cniOK)
 	for _, i := range used {
-		mustCNI(t, lab, node, "DEL", cniRequest("DEL", name(i), "/var/run/netns/"+name(i)), cniOK)
+		mustCNI(t, lab, node, "DEL", cniRequest(pod, "DEL", name(i), "/var/run/netns/"+name(i)), cniOK)
 	}
 	// The file of the address that was given last stays: it is not one of a Pod.
 	if after := attachments(t, lab, node); withoutLast(after) != withoutLast(before) {

@@ -52,12 +52,12 @@ const wrongDocument = `apiVersion: config.waymark.io/v1alpha1
 kind: WaymarkConfiguration
 mode: teleport
 datapath: netdev
-colour: blue
 mtu: 1000
 snat: Sometimes
 nonMasqueradeCIDRs: [192.0.2.0/33, 198.51.100.1/24]
 tunnel: {type: gre, port: many}
 bgp: {asn: 0, gracefulRestart: {restartTime: 5000s}}
+colour: blue
 `
 
 var wrongFields = []string{
