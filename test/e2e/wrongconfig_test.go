@@ -56,14 +56,20 @@ mtu: 1000
 snat: Sometimes
 nonMasqueradeCIDRs: [192.0.2.0/33, 198.51.100.1/24]
 tunnel: {type: gre, port: many}
-bgp: {asn: 0, gracefulRestart: {restartTime: 5000s}}
 colour: blue
+`
+
+// wrongDurations is on its own, since a condition has room for so many mistakes.
+const wrongDurations = `apiVersion: config.waymark.io/v1alpha1
+kind: WaymarkConfiguration
+datapath: netdev
+bgp: {asn: 0, gracefulRestart: {restartTime: 5000s}}
+networkPolicy: {podTimeout: 1h}
 `
 
 var wrongFields = []string{
 	"mode", `"teleport"`, "colour", "mtu", "1000", "1280", "snat", `"Sometimes"`,
-	"nonMasqueradeCIDRs[0]", "nonMasqueradeCIDRs[1]", "tunnel.type", `"gre"`, "tunnel.port", "bgp.asn",
-	"bgp.gracefulRestart.restartTime",
+	"nonMasqueradeCIDRs[0]", "nonMasqueradeCIDRs[1]", "tunnel.type", `"gre"`, "tunnel.port",
 }
 
 // checkWrongConfiguration gives wrong documents to a running cluster: each is
@@ -76,6 +82,7 @@ func checkWrongConfiguration(t *testing.T, lab *cluster.Lab) {
 		words          []string
 	}{
 		{"every kind of mistake", wrongDocument, wrongFields},
+		{"wrong numbers", wrongDurations, []string{"bgp.asn", "bgp.gracefulRestart.restartTime", "networkPolicy.podTimeout"}},
 		{"no YAML", "mode: [encap", []string{"not a YAML document"}},
 		{"nothing", "", []string{"empty document"}},
 	} {
