@@ -74,6 +74,11 @@ func (n *node) check(p packet, cases *int) bool {
 	n.t.Helper()
 	want, wantAnswer := "drop", "drop"
 	known := n.tracked(p)
+	_, local := n.at(p.src)
+	if known && n.local[p] != local {
+		return false // the Pod came or went: it is another one's connection
+	}
+	n.local[p] = local
 	allowed := n.allowed(p)
 	if allowed {
 		want, wantAnswer = n.want(p), n.want(p.answer())

@@ -36,6 +36,9 @@ type node struct {
 	engine *Engine
 	// pods are the local Pods that have an interface, by OpenFlow port.
 	pods map[uint32]localPod
+	// local says of connections whether their client was a local Pod when they
+	// began.
+	local map[packet]bool
 }
 
 type localPod struct {
@@ -50,7 +53,7 @@ func newNode(t testing.TB, params Params) *node {
 	for _, tb := range pipeline.Tables() {
 		tables = append(tables, tb.ID)
 	}
-	n := &node{t: t, sw: ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables}), engine: New(params), pods: map[uint32]localPod{}}
+	n := &node{t: t, sw: ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables}), engine: New(params), pods: map[uint32]localPod{}, local: map[packet]bool{}}
 	gateway := pipeline.Gateway(pipeline.GatewayParams{
 		Port: gatewayPort, Addrs: addresses("10.0.1.1", "fd00:0:0:1::1"), NodeAddrs: addresses("198.51.100.1", "fdfe::1"),
 	})
