@@ -196,7 +196,7 @@ func (c *consumer) has(name, pod string) error {
 	defer c.mu.Unlock()
 	p := c.state.Policies[policy.Key{Namespace: "default", Name: name}]
 	web, known := c.state.Pods[policy.PodKey{Namespace: "default", Name: pod}]
-	if p == nil || len(c.state.Policies) != 1 || !known || len(c.state.Pods) != 1 {
+	if p == nil || len(c.state.Policies) != 1 || !known {
 		return fmt.Errorf("has %d policies and %d Pods", len(c.state.Policies), len(c.state.Pods))
 	}
 	if i := c.state.Identities[web.Identity]; i == nil || !slices.Contains(i.Subjects, p.Subject) {
