@@ -6,8 +6,6 @@ package controller_test
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,13 +15,8 @@ import (
 // TestPolicyNotUnderstood has the controller say so with the rights that the
 // manifests give it.
 func TestPolicyNotUnderstood(t *testing.T) {
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	crd := filepath.Join(strings.TrimSpace(string(module)), "config/crd/experimental/policy.networking.k8s.io_clusternetworkpolicies.yaml")
 	kubetest.Run(t, func(t *testing.T, cluster *kubetest.Cluster) {
-		kubectl(t, cluster, "", "apply", "--server-side", "-f", "../../manifests/waymark-noencap.yaml", "-f", crd)
+		kubectl(t, cluster, "", "apply", "--server-side", "-f", "../../manifests/waymark-noencap.yaml", "-f", kubetest.ClusterPolicies(t))
 		kubectl(t, cluster, "", "wait", "--for=condition=Established", "crd/clusternetworkpolicies.policy.networking.k8s.io")
 		kubectl(t, cluster, clusterPolicy("good", "{networks: [10.0.0.0/8]}"), "apply", "-f", "-")
 		kubectl(t, cluster, clusterPolicy("bad", "{domainNames: [example.com]}"), "apply", "-f", "-")

@@ -39,15 +39,19 @@ func NewAuthorityStore(params AuthorityParams) *AuthorityStore { return &Authori
 
 // Sync makes the Secret what it is to be now, publishes what to trust, and then
 // returns the authority to sign with. A replica that another one was faster
-// than reads again. A Secret that cannot be used is an error and is left alone:
+// than reads again: also one that may have published what was to be trusted
+// before that. A Secret that cannot be used is an error and is left alone:
 // somebody has to look at it; deleting it makes a new CA.
 func (s *AuthorityStore) Sync(ctx context.Context) (*ca.Authority, error) {
 	const tries = 10 // at each, one replica succeeds
 	var last error
 	for range tries {
-		authority, err := s.advance(ctx)
+		authority, version, err := s.advance(ctx)
 		if err == nil {
 			err = s.publish(ctx, authority.Bundle())
+		}
+		if err == nil {
+			err = s.unchanged(ctx, version)
 		}
 		if err == nil {
 			return authority, nil
@@ -60,53 +64,67 @@ func (s *AuthorityStore) Sync(ctx context.Context) (*ca.Authority, error) {
 	return nil, last
 }
 
-// advance reads the authority, or makes it, and advances it if that is due.
-func (s *AuthorityStore) advance(ctx context.Context) (*ca.Authority, error) {
+// unchanged is a conflict if the Secret is not of a resource version any more.
+func (s *AuthorityStore) unchanged(ctx context.Context, version string) error {
+	secret, err := s.params.Clients.Core.CoreV1().Secrets(config.Namespace).Get(ctx, AuthorityName, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+	}
+	if secret.ResourceVersion != version {
+		return apierrors.NewConflict(corev1.Resource("secrets"), AuthorityName,
+			fmt.Errorf("another replica has changed it: it is of version %s, not %s", secret.ResourceVersion, version))
+	}
+	return nil
+}
+
+// advance reads the authority, or makes it, and advances it if that is due. It
+// returns the resource version of the Secret too.
+func (s *AuthorityStore) advance(ctx context.Context) (*ca.Authority, string, error) {
 	secrets := s.params.Clients.Core.CoreV1().Secrets(config.Namespace)
 	secret, err := secrets.Get(ctx, AuthorityName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return s.create(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+		return nil, "", fmt.Errorf("read Secret %s/%s: %w", config.Namespace, AuthorityName, err)
 	}
 	authority, err := ca.Decode(secret.Data)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s/%s (delete it to make a new one): %w", config.Namespace, AuthorityName, err)
+		return nil, "", fmt.Errorf("Secret %s/%s (delete it to make a new one): %w", config.Namespace, AuthorityName, err)
 	}
 	next, err := authority.Advance(s.params.Now())
 	if err != nil || next == authority {
-		return authority, err
+		return authority, secret.ResourceVersion, err
 	}
 	// The new one is trusted before anybody can sign with it.
 	if err := s.publish(ctx, next.Bundle()); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if secret.Data, err = next.Encode(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
-		return nil, fmt.Errorf("write Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+	if secret, err = secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+		return nil, "", fmt.Errorf("write Secret %s/%s: %w", config.Namespace, AuthorityName, err)
 	}
 	klog.FromContext(ctx).Info("The controllers' certificate authority was advanced", "secret", AuthorityName)
-	return next, nil
+	return next, secret.ResourceVersion, nil
 }
 
-func (s *AuthorityStore) create(ctx context.Context) (*ca.Authority, error) {
+func (s *AuthorityStore) create(ctx context.Context) (*ca.Authority, string, error) {
 	authority, err := ca.New(s.params.Now())
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	data, err := authority.Encode()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: config.Namespace, Name: AuthorityName}, Data: data}
-	if _, err := s.params.Clients.Core.CoreV1().Secrets(config.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
-		return nil, fmt.Errorf("create Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+	if secret, err = s.params.Clients.Core.CoreV1().Secrets(config.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return nil, "", fmt.Errorf("create Secret %s/%s: %w", config.Namespace, AuthorityName, err)
 	}
 	klog.FromContext(ctx).Info("A certificate authority for the controllers was made", "secret", AuthorityName)
-	return authority, nil
+	return authority, secret.ResourceVersion, nil
 }
 
 // publish makes the ConfigMap say what to trust.

@@ -8,10 +8,12 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 	policyclient "sigs.k8s.io/network-policy-api/pkg/client/clientset/versioned/typed/apis/v1alpha2"
@@ -45,6 +47,11 @@ type ClusterPolicyClient interface {
 	UpdateStatus(ctx context.Context, p *policyv1alpha2.ClusterNetworkPolicy, opts metav1.UpdateOptions) (*policyv1alpha2.ClusterNetworkPolicy, error)
 }
 
+// DefinitionClient watches CustomResourceDefinitions.
+type DefinitionClient interface {
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
 // Clients are the ways to the API server.
 type Clients struct {
 	Core           kubernetes.Interface
@@ -53,6 +60,8 @@ type Clients struct {
 	Sessions       SessionClient
 	// ClusterPolicies are of an API that the cluster may not have.
 	ClusterPolicies ClusterPolicyClient
+	// Definitions say, by their metadata, which APIs the cluster has.
+	Definitions DefinitionClient
 }
 
 // NewClients returns clients for the API server that config names.
@@ -64,6 +73,10 @@ func NewClients(config *rest.Config) (*Clients, error) {
 	policies, err := policyclient.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make client of %s: %w", policyv1alpha2.GroupName, err)
+	}
+	objects, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make client of metadata: %w", err)
 	}
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
@@ -82,6 +95,9 @@ func NewClients(config *rest.Config) (*Clients, error) {
 	return &Clients{
 		Core:            core,
 		ClusterPolicies: policies.ClusterNetworkPolicies(),
+		Definitions: objects.Resource(schema.GroupVersionResource{
+			Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+		}),
 		Peers: gentype.NewClientWithList("bgppeers", client, parameters, "",
 			func() *v1alpha1.BGPPeer { return &v1alpha1.BGPPeer{} },
 			func() *v1alpha1.BGPPeerList { return &v1alpha1.BGPPeerList{} }),

@@ -47,6 +47,7 @@ func TestPolicyStreamAdapters(t *testing.T) {
 		admin, controller, agent := as("", ""), as("waymark-controller", ""), as("waymark-agent", "n1")
 		t.Run("tokens", func(t *testing.T) { testTokens(t, admin, controller) })
 		t.Run("authority", func(t *testing.T) { testAuthority(t, admin, controller) })
+		t.Run("late API", func(t *testing.T) { testLateAPI(t, cluster, controller) })
 		t.Run("finder", func(t *testing.T) { testFinder(t, admin, agent) })
 	})
 }
@@ -245,4 +246,59 @@ func testFinder(t *testing.T, admin, agent *kube.Clients) {
 		t.Fatal(err)
 	}
 	wait()
+}
+
+// testLateAPI has a controller that runs when the cluster gets the API of
+// cluster network policies.
+func testLateAPI(t *testing.T, cluster *kubetest.Cluster, controller *kube.Clients) {
+	changed := make(chan struct{}, 1)
+	watcher := kube.NewPolicyWatcher(kube.PolicyWatcherParams{Clients: controller, OnChange: func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- watcher.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	}()
+	// Far below how long a reader without the API would wait by itself.
+	timeout := time.After(15 * time.Second)
+	wait := func(what string, is func() bool) {
+		t.Helper()
+		for !is() {
+			select {
+			case <-changed:
+			case <-timeout:
+				t.Fatalf("%s: not after 15 s", what)
+			}
+		}
+	}
+	wait("read without the API", watcher.Synced)
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-f", kubetest.ClusterPolicies(t)},
+		{"wait", "--for=condition=Established", "crd/clusternetworkpolicies.policy.networking.k8s.io"},
+	} {
+		if out, err := cluster.Kubectl(t, "", args...); err != nil {
+			t.Fatalf("%s: %v\n%s", args[0], err, out)
+		}
+	}
+	if out, err := cluster.Kubectl(t, `
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: late}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {}}
+  egress: [{action: Deny, to: [{namespaces: {}}]}]
+`, "apply", "-f", "-"); err != nil {
+		t.Fatalf("apply a policy: %v\n%s", err, out)
+	}
+	wait("a policy of an API that came later", func() bool { return len(watcher.Take().Policies) > 0 })
 }

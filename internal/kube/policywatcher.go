@@ -8,14 +8,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
@@ -86,7 +82,10 @@ type PolicyEvents struct {
 
 // NewPolicyWatcher returns a PolicyWatcher that does nothing before Run.
 func NewPolicyWatcher(params PolicyWatcherParams) *PolicyWatcher {
-	core, policies := params.Clients.Core, params.Clients.ClusterPolicies
+	core := params.Clients.Core
+	policies := optional[*policyv1alpha2.ClusterNetworkPolicyList]{
+		Reader: params.Clients.ClusterPolicies, definitions: params.Clients.Definitions, definition: clusterPolicyDefinition,
+	}
 	w := &PolicyWatcher{params: params, kinds: map[string]*watchedKind{
 		kindPods: {
 			informer: newInformer(core.CoreV1().Pods(metav1.NamespaceAll), &corev1.Pod{}, ""),
@@ -105,7 +104,7 @@ func NewPolicyWatcher(params PolicyWatcherParams) *PolicyWatcher {
 			take:     takeNetworkPolicy,
 		},
 		kindClusterPolicies: {
-			informer: newInformer(optional[*policyv1alpha2.ClusterNetworkPolicyList]{policies}, &policyv1alpha2.ClusterNetworkPolicy{}, ""),
+			informer: newInformer(policies, &policyv1alpha2.ClusterNetworkPolicy{}, ""),
 			take:     takeClusterPolicy,
 		},
 	}}
@@ -216,33 +215,6 @@ func (w *PolicyWatcher) Take() *PolicyEvents {
 		e.Contained[name], e.Read[name] = k.contained, max(read, k.contained)
 	}
 	return e
-}
-
-// quietWatch is how long an API that the cluster does not have is not asked for.
-const quietWatch = 30 * time.Second
-
-// optional is a Reader of a kind of which the cluster may not have the API:
-// there are no objects then, until it has.
-type optional[L runtime.Object] struct{ Reader[L] }
-
-// List implements Reader.
-func (o optional[L]) List(ctx context.Context, opts metav1.ListOptions) (L, error) {
-	list, err := o.Reader.List(ctx, opts)
-	if apierrors.IsNotFound(err) {
-		err = nil
-	}
-	return list, err
-}
-
-// Watch implements Reader.
-func (o optional[L]) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	w, err := o.Reader.Watch(ctx, opts)
-	if !apierrors.IsNotFound(err) || opts.SendInitialEvents != nil && *opts.SendInitialEvents {
-		return w, err
-	}
-	quiet := watch.NewFake()
-	time.AfterFunc(quietWatch, quiet.Stop)
-	return quiet, nil
 }
 
 // podKey is the PodKey of an object's name.

@@ -206,3 +206,14 @@ func (c *Cluster) Kubectl(t *testing.T, stdin string, args ...string) (string, e
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
+
+// ClusterPolicies is the file with the CustomResourceDefinition of
+// ClusterNetworkPolicies, of the module that the product takes them from.
+func ClusterPolicies(t *testing.T) string {
+	t.Helper()
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(module)), "config/crd/experimental/policy.networking.k8s.io_clusternetworkpolicies.yaml")
+}
