@@ -16,9 +16,13 @@ import (
 	"github.com/waymark-net/waymark/policy/stream/ca"
 )
 
-// AuthorityName names the Secret and the ConfigMap, both in kube-system, with
-// the controllers' certificate authority and with what to trust.
+// AuthorityName names the Secret with the controllers' certificate authority,
+// in AuthorityNamespace, and the ConfigMap in kube-system with what to trust.
 const AuthorityName = "waymark-controller-ca"
+
+// AuthorityNamespace is where nobody but the controllers reads Secrets. Agents
+// read those of kube-system, which hold the passwords of BGP sessions.
+const AuthorityNamespace = "waymark-controller"
 
 // BundleKey is the ConfigMap's key with the certificates to trust as PEM.
 const BundleKey = "ca.crt"
@@ -66,9 +70,9 @@ func (s *AuthorityStore) Sync(ctx context.Context) (*ca.Authority, error) {
 
 // unchanged is a conflict if the Secret is not of a resource version any more.
 func (s *AuthorityStore) unchanged(ctx context.Context, version string) error {
-	secret, err := s.params.Clients.Core.CoreV1().Secrets(config.Namespace).Get(ctx, AuthorityName, metav1.GetOptions{})
+	secret, err := s.params.Clients.Core.CoreV1().Secrets(AuthorityNamespace).Get(ctx, AuthorityName, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("read Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+		return fmt.Errorf("read Secret %s/%s: %w", AuthorityNamespace, AuthorityName, err)
 	}
 	if secret.ResourceVersion != version {
 		return apierrors.NewConflict(corev1.Resource("secrets"), AuthorityName,
@@ -80,17 +84,17 @@ func (s *AuthorityStore) unchanged(ctx context.Context, version string) error {
 // advance reads the authority, or makes it, and advances it if that is due. It
 // returns the resource version of the Secret too.
 func (s *AuthorityStore) advance(ctx context.Context) (*ca.Authority, string, error) {
-	secrets := s.params.Clients.Core.CoreV1().Secrets(config.Namespace)
+	secrets := s.params.Clients.Core.CoreV1().Secrets(AuthorityNamespace)
 	secret, err := secrets.Get(ctx, AuthorityName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return s.create(ctx)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("read Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+		return nil, "", fmt.Errorf("read Secret %s/%s: %w", AuthorityNamespace, AuthorityName, err)
 	}
 	authority, err := ca.Decode(secret.Data)
 	if err != nil {
-		return nil, "", fmt.Errorf("Secret %s/%s (delete it to make a new one): %w", config.Namespace, AuthorityName, err)
+		return nil, "", fmt.Errorf("Secret %s/%s (delete it to make a new one): %w", AuthorityNamespace, AuthorityName, err)
 	}
 	next, err := authority.Advance(s.params.Now())
 	if err != nil || next == authority {
@@ -104,7 +108,7 @@ func (s *AuthorityStore) advance(ctx context.Context) (*ca.Authority, string, er
 		return nil, "", err
 	}
 	if secret, err = secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
-		return nil, "", fmt.Errorf("write Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+		return nil, "", fmt.Errorf("write Secret %s/%s: %w", AuthorityNamespace, AuthorityName, err)
 	}
 	klog.FromContext(ctx).Info("The controllers' certificate authority was advanced", "secret", AuthorityName)
 	return next, secret.ResourceVersion, nil
@@ -119,9 +123,9 @@ func (s *AuthorityStore) create(ctx context.Context) (*ca.Authority, string, err
 	if err != nil {
 		return nil, "", err
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: config.Namespace, Name: AuthorityName}, Data: data}
-	if secret, err = s.params.Clients.Core.CoreV1().Secrets(config.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
-		return nil, "", fmt.Errorf("create Secret %s/%s: %w", config.Namespace, AuthorityName, err)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: AuthorityNamespace, Name: AuthorityName}, Data: data}
+	if secret, err = s.params.Clients.Core.CoreV1().Secrets(AuthorityNamespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return nil, "", fmt.Errorf("create Secret %s/%s: %w", AuthorityNamespace, AuthorityName, err)
 	}
 	klog.FromContext(ctx).Info("A certificate authority for the controllers was made", "secret", AuthorityName)
 	return authority, secret.ResourceVersion, nil

@@ -18,6 +18,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/waymark-net/waymark/internal/kube"
@@ -46,7 +47,7 @@ func TestPolicyStreamAdapters(t *testing.T) {
 		}
 		admin, controller, agent := as("", ""), as("waymark-controller", ""), as("waymark-agent", "n1")
 		t.Run("tokens", func(t *testing.T) { testTokens(t, admin, controller) })
-		t.Run("authority", func(t *testing.T) { testAuthority(t, admin, controller) })
+		t.Run("authority", func(t *testing.T) { testAuthority(t, admin, controller, agent) })
 		t.Run("late API", func(t *testing.T) { testLateAPI(t, cluster, controller) })
 		t.Run("finder", func(t *testing.T) { testFinder(t, admin, agent) })
 	})
@@ -128,7 +129,7 @@ func testTokens(t *testing.T, admin, controller *kube.Clients) {
 }
 
 // testAuthority has replicas that all come at once, over two years.
-func testAuthority(t *testing.T, admin, controller *kube.Clients) {
+func testAuthority(t *testing.T, admin, controller, agent *kube.Clients) {
 	ctx := t.Context()
 	now := time.Now()
 	sync1 := func() []*ca.Authority {
@@ -169,13 +170,17 @@ func testAuthority(t *testing.T, admin, controller *kube.Clients) {
 	if err != nil || bundle.Data[kube.BundleKey] != string(last.Bundle()) {
 		t.Errorf("published bundle: %v", err)
 	}
+	// An agent could else be a controller for all others.
+	if _, err := agent.Core.CoreV1().Secrets(kube.AuthorityNamespace).Get(ctx, kube.AuthorityName, metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("an agent that reads the authority: %v, want that it is forbidden", err)
+	}
 	// A Secret that somebody broke is left alone.
-	secret, err := admin.Core.CoreV1().Secrets("kube-system").Get(ctx, kube.AuthorityName, metav1.GetOptions{})
+	secret, err := admin.Core.CoreV1().Secrets(kube.AuthorityNamespace).Get(ctx, kube.AuthorityName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	secret.Data[ca.PrivateKey] = []byte("broken")
-	if _, err := admin.Core.CoreV1().Secrets("kube-system").Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+	if _, err := admin.Core.CoreV1().Secrets(kube.AuthorityNamespace).Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	store := kube.NewAuthorityStore(kube.AuthorityParams{Clients: controller, Now: time.Now})

@@ -18,11 +18,16 @@ import (
 	"github.com/waymark-net/waymark/test/lab/cluster"
 )
 
-// agentAddress is where the agent serves health and metrics on its node.
-const agentAddress = "127.0.0.1:10461"
+// daemon is a program of the product that serves health and metrics on its node.
+type daemon struct{ name, address string }
 
-// agentGet asks the agent of a node over HTTP.
-func agentGet(ctx context.Context, lab *cluster.Lab, node, path string) (string, error) {
+var (
+	agent      = daemon{"agent", "127.0.0.1:10461"}
+	controller = daemon{"controller", "127.0.0.1:10462"}
+)
+
+// get asks the daemon of a node over HTTP.
+func (d daemon) get(ctx context.Context, lab *cluster.Lab, node, path string) (string, error) {
 	h, err := lab.Host(node)
 	if err != nil {
 		return "", err
@@ -31,13 +36,13 @@ func agentGet(ctx context.Context, lab *cluster.Lab, node, path string) (string,
 		Transport: &http.Transport{DialContext: h.DialContext, DisableKeepAlives: true},
 		Timeout:   5 * time.Second,
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agentAddress+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.address+path, nil)
 	if err != nil {
 		return "", err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("agent of %s: %w", node, err)
+		return "", fmt.Errorf("%s of %s: %w", d.name, node, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -45,16 +50,16 @@ func agentGet(ctx context.Context, lab *cluster.Lab, node, path string) (string,
 		err = errors.New(response.Status)
 	}
 	if err != nil {
-		return "", fmt.Errorf("agent of %s: %s: %w: %s", node, path, err, strings.TrimSpace(string(body)))
+		return "", fmt.Errorf("%s of %s: %s: %w: %s", d.name, node, path, err, strings.TrimSpace(string(body)))
 	}
 	return string(body), nil
 }
 
-// metrics are the values that an agent exposes, by series: name and labels.
+// metrics are the values that a daemon exposes, by series: name and labels.
 type metrics map[string]float64
 
-func agentMetrics(ctx context.Context, lab *cluster.Lab, node string) (metrics, error) {
-	text, err := agentGet(ctx, lab, node, "/metrics")
+func (d daemon) metrics(ctx context.Context, lab *cluster.Lab, node string) (metrics, error) {
+	text, err := d.get(ctx, lab, node, "/metrics")
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +71,7 @@ func agentMetrics(ctx context.Context, lab *cluster.Lab, node string) (metrics, 
 			continue
 		}
 		if m[l[:at]], err = strconv.ParseFloat(l[at+1:], 64); err != nil {
-			return nil, fmt.Errorf("metrics of the agent of %s: line %q: %w", node, l, err)
+			return nil, fmt.Errorf("metrics of the %s of %s: line %q: %w", d.name, node, l, err)
 		}
 	}
 	return m, nil
@@ -90,7 +95,7 @@ func (m metrics) started() float64 { return m.sum("process_start_time_seconds", 
 // agentStart is when the process of a node's agent began, in seconds.
 func agentStart(t *testing.T, lab *cluster.Lab, node string) float64 {
 	t.Helper()
-	m, err := agentMetrics(t.Context(), lab, node)
+	m, err := agent.metrics(t.Context(), lab, node)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +105,10 @@ func agentStart(t *testing.T, lab *cluster.Lab, node string) float64 {
 // settled complains until an agent that started after a time is ready, has
 // looked at the switch, and has a path to every remote Pod CIDR.
 func settled(ctx context.Context, lab *cluster.Lab, node string, after float64) error {
-	if _, err := agentGet(ctx, lab, node, "/readyz"); err != nil {
+	if _, err := agent.get(ctx, lab, node, "/readyz"); err != nil {
 		return err
 	}
-	m, err := agentMetrics(ctx, lab, node)
+	m, err := agent.metrics(ctx, lab, node)
 	if err != nil {
 		return err
 	}

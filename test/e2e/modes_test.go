@@ -57,6 +57,7 @@ func TestDualStack(t *testing.T) {
 	check(t, "policies", func(t *testing.T) { checkPolicies(t, lab) })
 	check(t, "denied connections", func(t *testing.T) { checkCut(t, lab) })
 	check(t, "never open", func(t *testing.T) { checkNeverOpen(t, lab) })
+	check(t, "controllers", func(t *testing.T) { checkControllers(t, lab) })
 	check(t, "wrong input", func(t *testing.T) { checkWrongInput(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })

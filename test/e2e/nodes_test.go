@@ -87,7 +87,7 @@ func podCIDRsOf(t *testing.T, lab *cluster.Lab, node string) []netip.Prefix {
 func nodeAppears(t *testing.T, lab *cluster.Lab, watches ...*routeWatch) {
 	t.Helper()
 	eventually(t, 2*time.Minute, func(ctx context.Context) error {
-		_, err := agentGet(ctx, lab, joiner, "/readyz")
+		_, err := agent.get(ctx, lab, joiner, "/readyz")
 		return err
 	})
 	ready := time.Now()

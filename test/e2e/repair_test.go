@@ -73,7 +73,7 @@ func checkRepair(t *testing.T, lab *cluster.Lab) {
 				if after != before {
 					return fmt.Errorf("%s has\n%s\nhad\n%s", d.node, after, before)
 				}
-				_, err = agentGet(ctx, lab, d.node, "/readyz")
+				_, err = agent.get(ctx, lab, d.node, "/readyz")
 				return errors.Join(err, conditionSays(ctx, lab, d.node, "True"))
 			})
 			if d.says == "" {
@@ -109,7 +109,7 @@ func checkStoppedSwitch(t *testing.T, lab *cluster.Lab) {
 		eventually(t, regained, func(ctx context.Context) error { return conditionSays(ctx, lab, node, "True") })
 	}()
 	eventually(t, regained, func(ctx context.Context) error {
-		_, err := agentGet(ctx, lab, node, "/readyz")
+		_, err := agent.get(ctx, lab, node, "/readyz")
 		if err == nil {
 			return errors.New("the agent is ready")
 		}

@@ -110,7 +110,7 @@ func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, 
 	}
 	tr.end(t, 0)
 	for node := range before {
-		m, err := agentMetrics(t.Context(), lab, node)
+		m, err := agent.metrics(t.Context(), lab, node)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -130,7 +130,7 @@ func checkFirstStart(t *testing.T, lab *cluster.Lab) {
 	kubectl(t, lab, "-n", "kube-system", "delete", "pod", "-l", "app.kubernetes.io/name=waymark-agent",
 		"--field-selector=spec.nodeName="+node, "--wait=false")
 	eventually(t, time.Minute, func(ctx context.Context) error {
-		_, err := agentGet(ctx, lab, node, "/readyz")
+		_, err := agent.get(ctx, lab, node, "/readyz")
 		if err == nil {
 			return errors.New("the agent is ready")
 		}
@@ -161,7 +161,7 @@ func restoreDocument(t *testing.T, lab *cluster.Lab, good string) {
 
 // configValid complains unless the agent of a node has that value in waymark_config_valid.
 func configValid(ctx context.Context, lab *cluster.Lab, node, want string) error {
-	out, err := agentGet(ctx, lab, node, "/metrics")
+	out, err := agent.get(ctx, lab, node, "/metrics")
 	if err != nil {
 		return err
 	}
