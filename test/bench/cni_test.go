@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
@@ -97,6 +98,8 @@ func TestCNI(t *testing.T) {
 		t.Fatal(err)
 	}
 	installLoad(t, lab, h)
+	bindPods(t, lab, h)
+	load(t, h, "--config="+configOf("waymark", true), "--plugins="+pluginsDir, "--count="+strconv.Itoa(full), "--parallel=8") // all are known then
 
 	got := samples[request]{}
 	for round := range *rounds {
@@ -185,6 +188,31 @@ func installLoad(t *testing.T, lab *cluster.Lab, h *host.Host) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// bindPods has the cluster know the Pods that cniload attaches: the agent waits
+// for the policies of each. The kubelet, which would run them, is stopped.
+func bindPods(t *testing.T, lab *cluster.Lab, h *host.Host) {
+	t.Helper()
+	if err := h.StopProcess(t.Context(), "kubelet", syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var objects strings.Builder
+	for i := range full {
+		fmt.Fprintf(&objects, `---
+apiVersion: v1
+kind: Pod
+metadata: {name: cniload-%d, namespace: default, labels: {app: cniload}}
+spec:
+  nodeName: %s
+  automountServiceAccountToken: false
+  tolerations: [{operator: Exists}]
+  containers: [{name: none, image: none}]
+`, i, h.Name())
+	}
+	if err := lab.ApplyObjects(t.Context(), objects.String()); err != nil {
+		t.Fatal(err)
 	}
 }
 
