@@ -19,13 +19,7 @@ const (
 )
 
 func (d Direction) String() string {
-	switch d {
-	case Ingress:
-		return "Ingress"
-	case Egress:
-		return "Egress"
-	}
-	return fmt.Sprintf("Direction(%d)", uint8(d))
+	return nameOf("Direction", d, "Ingress", "Egress")
 }
 
 // Action is what a rule does with a connection that it matches.
@@ -39,15 +33,7 @@ const (
 )
 
 func (a Action) String() string {
-	switch a {
-	case Accept:
-		return "Accept"
-	case Deny:
-		return "Deny"
-	case Pass:
-		return "Pass"
-	}
-	return fmt.Sprintf("Action(%d)", uint8(a))
+	return nameOf("Action", a, "Accept", "Deny", "Pass")
 }
 
 // Tier is the place of a policy in the evaluation: Admin first, then the
@@ -63,15 +49,7 @@ const (
 )
 
 func (t Tier) String() string {
-	switch t {
-	case TierAdmin:
-		return "Admin"
-	case TierNamespace:
-		return "NetworkPolicy"
-	case TierBaseline:
-		return "Baseline"
-	}
-	return fmt.Sprintf("Tier(%d)", uint8(t))
+	return nameOf("Tier", t, "Admin", "NetworkPolicy", "Baseline")
 }
 
 // Kind is the kind of object that a policy was made from.
@@ -84,13 +62,16 @@ const (
 )
 
 func (k Kind) String() string {
-	switch k {
-	case NetworkPolicy:
-		return "NetworkPolicy"
-	case ClusterNetworkPolicy:
-		return "ClusterNetworkPolicy"
+	return nameOf("Kind", k, "NetworkPolicy", "ClusterNetworkPolicy")
+}
+
+// nameOf is the name of a value of an enumeration, whose names are in the order
+// of its values.
+func nameOf[T ~uint8](kind string, value T, names ...string) string {
+	if int(value) < len(names) {
+		return names[value]
 	}
-	return fmt.Sprintf("Kind(%d)", uint8(k))
+	return fmt.Sprintf("%s(%d)", kind, uint8(value))
 }
 
 // Key names a policy. Namespace is empty for a ClusterNetworkPolicy.

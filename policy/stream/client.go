@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,10 +117,7 @@ func (c *Client) Status() Status {
 		s.Problems = append(s.Problems, wire.Problem{Policy: key, Reason: reason})
 	}
 	slices.SortFunc(s.Problems, func(a, b wire.Problem) int {
-		if a.Policy.String() < b.Policy.String() {
-			return -1
-		}
-		return 1
+		return strings.Compare(a.Policy.String(), b.Policy.String())
 	})
 	return s
 }
