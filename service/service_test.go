@@ -3,23 +3,20 @@
 package service
 
 import (
-	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waymark-net/waymark/internal/testgolden"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/ovstest"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var (
 	vip4, vip6 = netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00:96::10")
@@ -88,20 +85,7 @@ func TestGolden(t *testing.T) {
 	})
 	sw := switchOf(t)
 	flush(t, &c, sw)
-	got := sw.Dump()
-	const path = "testdata/Service.golden"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("-want +got:\n%s", d)
-	}
+	testgolden.Compare(t, "Service", sw.Dump())
 }
 
 func TestUsable(t *testing.T) {

@@ -4,7 +4,6 @@ package cniinstall
 
 import (
 	"errors"
-	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,9 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-)
 
-var update = flag.Bool("update", false, "write golden files anew")
+	"github.com/waymark-net/waymark/internal/testgolden"
+)
 
 func writeFile(t *testing.T, path, content string, mode fs.FileMode) {
 	t.Helper()
@@ -148,17 +147,7 @@ func TestWriteConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", t.Name()+".golden")
-	if *update {
-		writeFile(t, golden, string(got), 0o644)
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("configuration (-want +got):\n%s", d)
-	}
+	testgolden.Compare(t, t.Name(), string(got))
 
 	before, err := os.Stat(path)
 	if err != nil {

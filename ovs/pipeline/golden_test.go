@@ -3,22 +3,16 @@
 package pipeline
 
 import (
-	"flag"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/waymark-net/waymark/encap"
+	"github.com/waymark-net/waymark/internal/testgolden"
 	"github.com/waymark-net/waymark/ovs/flow"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // The addresses of the example node and its neighbours.
 var (
@@ -116,20 +110,7 @@ func text(flows []flow.Flow) string {
 func TestGolden(t *testing.T) {
 	for name, flows := range goldens() {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join("testdata", name+".golden")
-			got := text(flows)
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("flows changed; if that is right, run the test with -update (-want +got):\n%s", d)
-			}
+			testgolden.Compare(t, name, text(flows))
 		})
 	}
 }

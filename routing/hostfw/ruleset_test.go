@@ -4,41 +4,23 @@ package hostfw
 
 import (
 	"context"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"sigs.k8s.io/knftables"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"github.com/waymark-net/waymark/internal/testgolden"
+)
 
 var equateNetip = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-// golden compares got with testdata/<test name>.golden.
+// golden compares with the file of the test.
 func golden(t *testing.T, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("differs from %s (-want +got):\n%s", path, diff)
-	}
+	testgolden.Compare(t, strings.ReplaceAll(t.Name(), "/", "_"), got)
 }
 
 func prefixes(s ...string) []netip.Prefix {

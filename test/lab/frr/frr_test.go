@@ -3,17 +3,11 @@
 package frr
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/waymark-net/waymark/internal/testgolden"
 	"github.com/waymark-net/waymark/test/lab/topology"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // cases are the routers whose configuration is kept in testdata.
 var cases = []struct {
@@ -59,20 +53,7 @@ func bgpd(t *testing.T, router string, edit func(*topology.Spec)) []byte {
 func TestFiles(t *testing.T) {
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			got := bgpd(t, tc.router, tc.edit)
-			golden := filepath.Join("testdata", tc.name+".golden")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			testgolden.Compare(t, tc.name, string(bgpd(t, tc.router, tc.edit)))
 		})
 	}
 }

@@ -6,38 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waymark-net/waymark/internal/testgolden"
 	"github.com/waymark-net/waymark/test/lab/probe/check"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", t.Name()+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
 
 func addrs(texts ...string) []netip.Addr {
 	var out []netip.Addr
@@ -114,7 +90,7 @@ func TestPairs(t *testing.T) {
 }
 
 func TestGrid(t *testing.T) {
-	golden(t, Run(context.Background(), Params{Endpoints: cluster()}).Grid())
+	testgolden.Compare(t, t.Name(), Run(context.Background(), Params{Endpoints: cluster()}).Grid())
 }
 
 func TestRows(t *testing.T) {
@@ -123,7 +99,7 @@ func TestRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, string(text)+"\n")
+	testgolden.Compare(t, t.Name(), string(text)+"\n")
 }
 
 func TestWrongAnswers(t *testing.T) {
