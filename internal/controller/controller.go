@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
@@ -71,6 +72,7 @@ func New(params Params) (*Controller, error) {
 		registry: prometheus.NewRegistry(),
 		now:      time.Now,
 	}
+	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c.metrics = newMetrics(c.registry)
 	c.policies = newPolicies(policiesParams{
 		Clients: params.Clients, Recorder: c.recorder, Registerer: c.registry, Leading: c.leading, Now: c.now,

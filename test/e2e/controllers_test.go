@@ -110,7 +110,7 @@ spec:
 	if starts {
 		again := newPod(t, lab, node, a[node].Name)
 		reached(t, lab, b["n1"], again)
-		isDenied(t, lab, a["n1"], again)
+		isDenied(t, lab, "no controller", a["n1"], again)
 	} else {
 		eventually(t, enforced+podTimeout, func(ctx context.Context) error { return waits(ctx, lab, "app=probe-a", node) })
 	}
@@ -124,12 +124,12 @@ spec:
 	kubectl(t, lab, "-n", workload.Namespace, "rollout", "status", "daemonset/probe-a", "--timeout=120s")
 	again := newPod(t, lab, node, a[node].Name)
 	reached(t, lab, b["n1"], again)
-	isDenied(t, lab, a["n1"], again)
+	isDenied(t, lab, "controllers again", a["n1"], again)
 	strangers, err := workload.Pods(t.Context(), lab, workload.Namespace, "app=stranger")
 	if err != nil || len(strangers) != 1 {
 		t.Fatalf("%d strangers, %v", len(strangers), err)
 	}
-	isDenied(t, lab, a["n1"], strangers[0])
+	isDenied(t, lab, "controllers again", a["n1"], strangers[0])
 	kubectl(t, lab, "-n", workload.Namespace, "delete", "pod", "stranger")
 }
 
@@ -199,14 +199,14 @@ func newPod(t *testing.T, lab *cluster.Lab, node, old string) workload.Pod {
 }
 
 // isDenied has a Pod not reach another one in any family.
-func isDenied(t *testing.T, lab *cluster.Lab, from, to workload.Pod) {
+func isDenied(t *testing.T, lab *cluster.Lab, when string, from, to workload.Pod) {
 	t.Helper()
 	for _, a := range to.Addresses {
 		results, err := endpointOf(lab, from).Ask(t.Context(), probe.Target{Name: to.Name, Protocol: probe.TCP, Address: a, Port: echoPort, Millis: denyMillis})
 		if err != nil {
 			t.Fatal(err)
 		}
-		record(t, report.Check(fmt.Sprintf("%s does not reach %s at %s", from.Name, to.Name, a), !results[0].OK, ""))
+		record(t, report.Check(fmt.Sprintf("%s: %s does not reach %s at %s", when, from.Name, to.Name, a), !results[0].OK, ""))
 	}
 }
 
