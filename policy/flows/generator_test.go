@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/policy"
@@ -22,6 +23,9 @@ type generator struct {
 	*rand.Rand
 	// peers are addresses that are in groups.
 	peers []netip.Addr
+	aims  aims
+	// old is the state before the last change, nil before the first.
+	old *policy.State
 }
 
 const (
@@ -33,7 +37,7 @@ const (
 )
 
 func newGenerator(seed uint64) *generator {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1))}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), aims: aims{}}
 	for n := range worldPods {
 		g.peers = append(g.peers, podAt(n).addrs...)
 	}
@@ -62,20 +66,35 @@ func count[T any](n int, make func(int) T) []T {
 	return out
 }
 
-var worldPrefixes = []string{
-	"0.0.0.0/0", "10.0.0.0/8", "10.0.1.0/24", "10.0.1.10/31", "10.0.1.11/32", "10.0.2.0/24", "203.0.113.0/24", "203.0.113.128/25",
-	"::/0", "fd00::/16", "fd00:0:0:1::/64", "fd00:0:0:1::10/128", "fd00:0:0:2::/64", "2001:db8::/32",
+var worldPrefixes = prefixes(
+	"0.0.0.0/0", "10.0.0.0/8", "10.0.1.0/24", "10.0.1.10/31", "10.0.1.11/32", "10.0.2.0/24", "10.0.2.2/31", "203.0.113.0/24", "203.0.113.128/25",
+	"::/0", "fd00::/16", "fd00:0:0:1::/64", "fd00:0:0:1::10/128", "fd00:0:0:2::/64", "fd00:0:0:2::2/127", "2001:db8::/32", "2001:db8::/64",
+)
+
+func prefixes(texts ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range texts {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
 }
 
 func (g *generator) blocks() []policy.Block {
 	var out []policy.Block
 	for range g.IntN(3) {
-		b := policy.Block{CIDR: netip.MustParsePrefix(pick(g, worldPrefixes))}
-		for range g.IntN(3) {
+		b := policy.Block{CIDR: pick(g, worldPrefixes)}
+		var inside []netip.Prefix
+		for _, p := range worldPrefixes {
+			if b.CIDR.Overlaps(p) && p.Bits() > b.CIDR.Bits() {
+				inside = append(inside, p)
+			}
+		}
+		for range g.IntN(4) {
 			// Mostly one that makes a difference.
-			e := netip.MustParsePrefix(pick(g, worldPrefixes))
-			if b.CIDR.Overlaps(e) && e.Bits() > b.CIDR.Bits() || g.IntN(6) == 0 {
-				b.Except = append(b.Except, e)
+			if len(inside) > 0 && g.IntN(8) != 0 {
+				b.Except = append(b.Except, pick(g, inside))
+			} else if g.IntN(4) == 0 {
+				b.Except = append(b.Except, pick(g, worldPrefixes))
 			}
 		}
 		out = append(out, b)
@@ -101,21 +120,32 @@ func (g *generator) ranges() []policy.PortRange {
 	return out
 }
 
+// worldPriorities are those of ClusterNetworkPolicies; often they have the same.
+var worldPriorities = []int{0, 7, 7, 7, 999, 1000}
+
 func (g *generator) policy(n int) *policy.Policy {
 	tier := pick(g, []policy.Tier{policy.TierAdmin, policy.TierAdmin, policy.TierNamespace, policy.TierNamespace, policy.TierBaseline})
 	p := &policy.Policy{Tier: tier, Subject: subject(g.IntN(worldSubjects))}
 	p.Key = policy.Key{Kind: policy.NetworkPolicy, Namespace: "ns", Name: fmt.Sprintf("p%d", n)}
 	if p.Tier != policy.TierNamespace {
 		p.Key = policy.Key{Kind: policy.ClusterNetworkPolicy, Name: fmt.Sprintf("p%d", n)}
-		p.Priority = int32(pick(g, []int{0, 7, 1000}))
+		p.Priority = int32(pick(g, worldPriorities))
 	} else {
 		p.Isolates = [policy.Directions]bool{g.IntN(2) == 0, g.IntN(2) == 0}
 	}
+	// Often a policy is about one direction or only isolates.
+	most := [policy.Directions]int{3, 3}
+	if g.IntN(2) == 0 {
+		most[g.IntN(2)] = 0
+	}
+	if g.IntN(6) == 0 {
+		most = [policy.Directions]int{}
+	}
 	for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
-		for i := range g.IntN(4) {
+		for i := range g.IntN(most[d] + 1) {
 			action := policy.Accept
 			if p.Tier != policy.TierNamespace {
-				action = policy.Action(g.IntN(3))
+				action = g.action()
 			}
 			for range 1 + g.IntN(2) { // a named port
 				r := policy.Rule{Direction: d, Action: action, Index: i, Subject: p.Subject, Ports: g.ranges()}
@@ -133,17 +163,56 @@ func (g *generator) policy(n int) *policy.Policy {
 	return p
 }
 
+// identity has some subjects, or few.
+func (g *generator) identity(n int) *policy.Identity {
+	subjects := some(g, count(worldSubjects, subject))
+	if g.IntN(3) == 0 {
+		subjects = some(g, subjects)
+	}
+	return &policy.Identity{ID: id('i', n), Subjects: subjects}
+}
+
+// edited is a policy of which one thing changed.
+func (g *generator) edited(p *policy.Policy) *policy.Policy {
+	now := *p
+	now.Rules = slices.Clone(p.Rules)
+	switch d := g.IntN(int(policy.Directions)); {
+	case p.Tier == policy.TierNamespace && g.IntN(2) == 0:
+		now.Isolates[d] = !now.Isolates[d]
+	case p.Tier != policy.TierNamespace && g.IntN(3) == 0:
+		now.Priority = int32(pick(g, worldPriorities))
+	case len(p.Rules) > 0 && g.IntN(2) == 0:
+		i := g.IntN(len(p.Rules))
+		now.Rules = slices.Delete(now.Rules, i, i+1)
+	case len(p.Rules) > 0 && p.Tier != policy.TierNamespace:
+		changed, action := pick(g, p.Rules), g.action()
+		for i := range now.Rules { // all that one of the user's became
+			if r := &now.Rules[i]; r.Direction == changed.Direction && r.Index == changed.Index {
+				r.Action = action
+			}
+		}
+	default:
+		now.Subject = subject(g.IntN(worldSubjects))
+	}
+	return &now
+}
+
+// action is one of a ClusterNetworkPolicy.
+func (g *generator) action() policy.Action {
+	return pick(g, []policy.Action{policy.Accept, policy.Deny, policy.Pass, policy.Pass})
+}
+
 // begin is a state in which everything exists.
 func (g *generator) begin() *policy.Update {
 	u := &policy.Update{}
-	for n := range worldPolicies / 2 {
+	for n := range 3 + g.IntN(worldPolicies-2) {
 		u.Policies = append(u.Policies, g.policy(n))
 	}
 	for n := range worldGroups {
 		u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, some(g, g.peers))})
 	}
 	for n := range worldIdentities {
-		u.Identities = append(u.Identities, &policy.Identity{ID: id('i', n), Subjects: some(g, count(worldSubjects, subject))})
+		u.Identities = append(u.Identities, g.identity(n))
 	}
 	for n := range worldPods {
 		p := podAt(n).local
@@ -164,9 +233,13 @@ func (g *generator) update(s *policy.State) *policy.Update {
 			touched[p.Key] = true
 		}
 	}
-	for k := range s.Policies {
-		if g.IntN(12) == 0 && !touched[k] {
-			u.GonePolicies = append(u.GonePolicies, k)
+	for _, p := range sortedPolicies(s) {
+		switch {
+		case touched[p.Key]:
+		case g.IntN(12) == 0:
+			u.GonePolicies = append(u.GonePolicies, p.Key)
+		case g.IntN(4) == 0:
+			u.Policies = append(u.Policies, g.edited(p))
 		}
 	}
 	for n := range worldGroups {
@@ -182,7 +255,7 @@ func (g *generator) update(s *policy.State) *policy.Update {
 			for _, a := range some(g, g.peers) {
 				if _, in := had[a]; in {
 					gu.Removed = append(gu.Removed, a)
-				} else {
+				} else if g.IntN(3) == 0 { // most are in one group or none
 					gu.Added = append(gu.Added, a)
 				}
 			}
@@ -192,7 +265,7 @@ func (g *generator) update(s *policy.State) *policy.Update {
 	for n := range worldIdentities {
 		switch g.IntN(6) {
 		case 0:
-			u.Identities = append(u.Identities, &policy.Identity{ID: id('i', n), Subjects: some(g, count(worldSubjects, subject))})
+			u.Identities = append(u.Identities, g.identity(n))
 		case 1:
 			if g.IntN(5) == 0 {
 				u.GoneIdentities = append(u.GoneIdentities, id('i', n))
@@ -220,8 +293,9 @@ func (g *generator) update(s *policy.State) *policy.Update {
 // step makes a random change of the node.
 func (g *generator) step(n *node) {
 	n.t.Helper()
-	c := Change{Update: g.update(n.engine.State())}
-	first := len(n.engine.State().Groups) == 0
+	g.old = n.engine.State().Clone()
+	c := Change{Update: g.update(g.old)}
+	first := len(g.old.Groups) == 0
 	if first {
 		c.Update = g.begin()
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/waymark-net/waymark/ovs/flow"
@@ -96,6 +98,12 @@ func (n *node) apply(c Change) Patch {
 	patch := n.engine.Apply(c)
 	if err := n.sw.Patch(patch.Changes...); err != nil {
 		n.t.Fatal(err)
+	}
+	for _, owner := range n.sw.Owners() {
+		text, isPort := strings.CutPrefix(owner, OwnerPort(0)[:len(OwnerPort(0))-1])
+		if number, _ := strconv.ParseUint(text, 10, 32); isPort && n.pods[uint32(number)].local.Port == 0 {
+			n.t.Errorf("%s has flows without an interface", owner)
+		}
 	}
 	return patch
 }
