@@ -64,6 +64,8 @@ func aim(r *rand.Rand, s *policy.State, pod policy.PodKey) (shot, bool) {
 		out.port = []uint16{p.First, p.First, p.Last, p.Last, p.First - 1, p.Last + 1, p.First + (p.Last-p.First)/2}[r.IntN(7)]
 		if r.IntN(4) != 0 {
 			out.proto = p.Protocol
+		} else {
+			out.proto = rule.Ports[r.IntN(len(rule.Ports))].Protocol
 		}
 	}
 	return out, true
@@ -160,6 +162,9 @@ func best[T any](a aims, from []candidate[T], n int) []T {
 		}
 		for _, t := range from[at].told {
 			a[t]++
+			if t.reading < groupsBefore {
+				a[t] += 2 // changes are what most often goes wrong
+			}
 		}
 		out = append(out, from[at].what)
 		from = slices.Delete(from, at, at+1)

@@ -110,7 +110,7 @@ var (
 
 func (g *generator) ranges() []policy.PortRange {
 	var out []policy.PortRange
-	for range max(g.IntN(5)-2, 0) {
+	for range max(g.IntN(6)-2, 0) {
 		r := policy.PortRange{Protocol: pick(g, worldProtocols), First: pick(g, worldPorts), Last: pick(g, worldPorts)}
 		if g.IntN(2) == 0 {
 			r.Last = r.First
@@ -121,7 +121,7 @@ func (g *generator) ranges() []policy.PortRange {
 }
 
 // worldPriorities are those of ClusterNetworkPolicies; often they have the same.
-var worldPriorities = []int{0, 7, 7, 7, 999, 1000}
+var worldPriorities = []int{0, 7, 7, 7, 7, 7, 999, 1000}
 
 func (g *generator) policy(n int) *policy.Policy {
 	tier := pick(g, []policy.Tier{policy.TierAdmin, policy.TierAdmin, policy.TierNamespace, policy.TierNamespace, policy.TierBaseline})
@@ -197,6 +197,22 @@ func (g *generator) edited(p *policy.Policy) *policy.Policy {
 	return &now
 }
 
+// rival is p if other is a NetworkPolicy, else it is what other is, of the same
+// priority, but for the name and what its rules do.
+func (g *generator) rival(p, other *policy.Policy) *policy.Policy {
+	if other.Tier == policy.TierNamespace {
+		return p
+	}
+	now := *other
+	now.Key = policy.Key{Kind: policy.ClusterNetworkPolicy, Name: p.Key.Name}
+	now.Rules = slices.Clone(other.Rules)
+	shift := 1 + g.IntN(2)
+	for i := range now.Rules {
+		now.Rules[i].Action = (now.Rules[i].Action + policy.Action(shift)) % 3
+	}
+	return &now
+}
+
 // action is one of a ClusterNetworkPolicy.
 func (g *generator) action() policy.Action {
 	return pick(g, []policy.Action{policy.Accept, policy.Deny, policy.Pass, policy.Pass})
@@ -205,8 +221,12 @@ func (g *generator) action() policy.Action {
 // begin is a state in which everything exists.
 func (g *generator) begin() *policy.Update {
 	u := &policy.Update{}
-	for n := range 3 + g.IntN(worldPolicies-2) {
-		u.Policies = append(u.Policies, g.policy(n))
+	for n := range 2 + g.IntN(worldPolicies-2) {
+		p := g.policy(n)
+		if n > 0 && g.IntN(3) == 0 {
+			p = g.rival(p, u.Policies[n-1])
+		}
+		u.Policies = append(u.Policies, p)
 	}
 	for n := range worldGroups {
 		u.Groups = append(u.Groups, policy.GroupUpdate{ID: group(n), Whole: true, Added: some(g, some(g, g.peers))})

@@ -4,6 +4,7 @@ package flows
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,10 +38,12 @@ const (
 	noIsolation
 	noBaseline
 	noPorts
-	firstPort // of a range
+	firstPort   // of a range
+	anyProtocol // whatever that of the port
 	// A part of the state as it was before the last change.
 	groupsBefore
 	policiesBefore
+	isolationBefore
 	podsBefore
 	readings // how many there are
 )
@@ -53,6 +56,15 @@ func read(s, old *policy.State, as reading) *policy.State {
 		out.Groups = old.Groups
 	case policiesBefore:
 		out.Policies = old.Policies
+	case isolationBefore:
+		out.Policies = maps.Clone(s.Policies)
+		for k, p := range out.Policies {
+			if was := old.Policies[k]; was != nil && was.Isolates != p.Isolates {
+				with := *p
+				with.Isolates = was.Isolates
+				out.Policies[k] = &with
+			}
+		}
 	case podsBefore:
 		out.Pods, out.Identities = old.Pods, old.Identities
 	}
@@ -169,7 +181,7 @@ func (j judge) portIs(r policy.Rule) bool {
 		if j.as == firstPort {
 			last = min(p.First, p.Last)
 		}
-		if p.Protocol == j.shot.proto && p.First <= j.shot.port && j.shot.port <= last {
+		if (p.Protocol == j.shot.proto || j.as == anyProtocol) && p.First <= j.shot.port && j.shot.port <= last {
 			return true
 		}
 	}
