@@ -23,8 +23,8 @@ var (
 	portNames  = []string{"http", "dns"}
 	numbers    = []uint16{53, 80, 81, 8080, 65535}
 	protocols  = []policy.Protocol{policy.TCP, policy.TCP, policy.UDP, policy.SCTP}
-	blocks     = parseAll(netip.ParsePrefix, "10.0.0.0/28", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.5/32", "0.0.0.0/0",
-		"fd00::/124", "fd00::/125", "fd00::4/126", "fd00::5/128", "::/0")
+	blocks     = parseAll(netip.ParsePrefix, "10.0.0.0/28", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.5/32", "10.0.0.8/30", "0.0.0.0/0",
+		"fd00::/124", "fd00::/125", "fd00::4/126", "fd00::5/128", "fd00::8/126", "::/0")
 	outside = parseAll(netip.ParseAddr, "192.0.2.1", "2001:db8::1")
 )
 
