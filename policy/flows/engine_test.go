@@ -3,22 +3,18 @@
 package flows
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waymark-net/waymark/internal/testgolden"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/policy"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // known makes Pod n of the node known with subjects 0 to subjects-1.
 func known(n, subjects int) (policy.Pod, *policy.Identity) {
@@ -108,20 +104,7 @@ func TestGolden(t *testing.T) {
 		"Nothing": {}, "Example": example(), "Held": {Attached: []LocalPod{held}}, "Unknown": {Attached: []LocalPod{podAt(1).local}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := patchText(New(Params{}).Apply(c))
-			path := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("flows changed; if that is right, run the test with -update (-want +got):\n%s", d)
-			}
+			testgolden.Compare(t, name, patchText(New(Params{}).Apply(c)))
 		})
 	}
 }
