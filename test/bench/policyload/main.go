@@ -59,11 +59,11 @@ func measured(fill func(*objects, float64), size float64, seconds int, profile, 
 	}
 	o := &objects{random: rand.New(rand.NewPCG(1, 2)), address: netip.MustParseAddr("10.0.0.1")}
 	fill(o, size)
+	before := memory()
 	stop, err := profileCPU(profile)
 	if err != nil {
 		return err
 	}
-	before := memory()
 	cpu, start := processTime(), time.Now()
 	index, computed := load(o)
 	r := result{Wall: time.Since(start).Seconds(), CPU: (processTime() - cpu).Seconds()}
