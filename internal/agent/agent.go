@@ -123,7 +123,8 @@ func New(p Params) (*Agent, error) {
 	a := &Agent{p: p, registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.metrics = newMetrics(a.registry)
-	a.health = newHealth("world", "plan", "pods")
+	// The runtime gets its configuration from the loop of Pods.
+	a.health = newHealth(func() { a.podLoop.Mark() }, "world", "plan", "pods")
 	mark := func() { a.loop.Mark() }
 	a.loop = reconcile.New(reconcile.Params{
 		Name:        "node",

@@ -32,7 +32,7 @@ func podAgent(t *testing.T) (*Agent, *fakePorts, *brokenLinks, func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	links := &brokenLinks{}
-	a := &Agent{p: Params{RunDir: dir, CNIConfig: filepath.Join(dir, "net.d", "waymark.conflist")}, health: newHealth("pods")}
+	a := &Agent{p: Params{RunDir: dir, CNIConfig: filepath.Join(dir, "net.d", "waymark.conflist")}, health: newHealth(func() {}, "pods")}
 	runs := 0
 	a.loop = reconcile.New(reconcile.Params{
 		Name: "node", Reconcile: func(context.Context) error { runs++; return nil }, MaxInterval: 24 * time.Hour,
