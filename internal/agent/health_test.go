@@ -15,18 +15,16 @@ func TestHealthTells(t *testing.T) {
 	for i, step := range []struct {
 		part  string
 		err   error
+		well  bool
 		ready int // calls until then
 	}{
-		{"pods", nil, 0}, {"routes", errors.New("no gateway"), 0}, {"switch", nil, 0},
-		{"routes", nil, 1}, {"routes", nil, 1}, // once
-		{"switch", errors.New("gone"), 1}, {"pods", nil, 1}, {"switch", nil, 2},
+		{"pods", nil, false, 0}, {"routes", errors.New("no gateway"), false, 0}, {"switch", nil, false, 0},
+		{"routes", nil, true, 1}, {"routes", nil, true, 1}, // once
+		{"switch", errors.New("gone"), false, 1}, {"pods", nil, false, 1}, {"switch", nil, true, 2},
 	} {
 		h.set(step.part, step.err)
-		if told != step.ready {
-			t.Errorf("step %d: told %d times, want %d", i, told, step.ready)
-		}
-		if (h.err() == nil) != (step.ready > 0 && step.err == nil && i != 6) {
-			t.Errorf("step %d: %v", i, h.err())
+		if err := h.err(); told != step.ready || (err == nil) != step.well {
+			t.Errorf("step %d: told %d times, %v; want %d, well %t", i, told, err, step.ready, step.well)
 		}
 	}
 }
