@@ -82,6 +82,11 @@ func send(conn *net.UnixConn, message any, files ...*os.File) error {
 func receive(conn *net.UnixConn, message any) ([]*os.File, error) {
 	data, oob := make([]byte, maxPacket), make([]byte, syscall.CmsgSpace(3*4))
 	n, oobn, _, _, err := conn.ReadMsgUnix(data, oob)
+	if errors.Is(err, io.EOF) {
+		// When a packet and the end come while it looks, Linux tells a reader that
+		// does not block of the end alone. The packet is there when it looks again.
+		n, oobn, _, _, err = conn.ReadMsgUnix(data, oob)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("receive: %w", err)
 	}
