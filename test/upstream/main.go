@@ -47,6 +47,6 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.skip, "skip", "", "regular expression: no specs with such names")
 	f.BoolVar(&o.kubeProxy, "kube-proxy", false, "run kube-proxy on the nodes")
 	f.BoolVar(&o.keep, "keep", false, "keep the lab; one that is there already is used as it is")
-	f.StringVar(&o.dir, "out", "out/upstream", "folder for the results")
+	f.StringVar(&o.dir, "out", "out/conformance", "folder for the results")
 	return command
 }
