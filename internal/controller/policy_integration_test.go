@@ -190,13 +190,14 @@ func (c *consumer) Apply(_ context.Context, u *policy.Update) error {
 	return nil
 }
 
-// has complains unless the node enforces one policy, about one Pod.
+// has complains unless the node enforces one policy, about one of its two Pods:
+// the other one is the agent's.
 func (c *consumer) has(name, pod string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.state.Policies[policy.Key{Namespace: "default", Name: name}]
 	web, known := c.state.Pods[policy.PodKey{Namespace: "default", Name: pod}]
-	if p == nil || len(c.state.Policies) != 1 || !known {
+	if p == nil || len(c.state.Policies) != 1 || !known || len(c.state.Pods) != 2 {
 		return fmt.Errorf("has %d policies and %d Pods", len(c.state.Policies), len(c.state.Pods))
 	}
 	if i := c.state.Identities[web.Identity]; i == nil || !slices.Contains(i.Subjects, p.Subject) {

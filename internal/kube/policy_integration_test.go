@@ -277,7 +277,7 @@ func testLateAPI(t *testing.T, cluster *kubetest.Cluster, controller *kube.Clien
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	// Far below how long a reader without the API would wait by itself.
+	// Far below the minutes after which a watch ends by itself.
 	timeout := time.After(15 * time.Second)
 	wait := func(what string, is func() bool) {
 		t.Helper()
