@@ -45,6 +45,10 @@ var texts = []string{
 	"table=24, priority=99,tcp,tcp_flags=+syn-ack actions=drop",
 	"table=44, priority=100,ip actions=controller(max_len=128,userdata=00.01.ff,meter_id=1)",
 	"table=44, priority=99,ip actions=controller(meter_id=9)",
+	"table=26, priority=100,ip,reg12=0x5 actions=learn(table=63,idle_timeout=10800,hard_timeout=7,priority=100,cookie=0x574d000000000005,reg12=0x5,metadata=0x7,eth_type=0x800,nw_proto=6,NXM_NX_REG11[],NXM_OF_IP_SRC[],load:0x3->NXM_NX_REG13[],load:0x1->NXM_NX_REG0[8]),ct(commit,table=50,zone=65524,nat(dst=10.0.0.9:80))",
+	"table=26, priority=100,tcp6 actions=learn(table=63,eth_type=0x86dd,nw_proto=6,NXM_NX_IPV6_SRC[],OXM_OF_METADATA[],NXM_OF_TCP_SRC[],load:0x1ffff->NXM_NX_CT_LABEL[64..127])",
+	"table=26, priority=100,in_port=7 actions=learn(table=63,eth_src=0a:57:4d:00:00:01,NXM_OF_ETH_DST[],OXM_OF_IN_PORT[])",
+	"table=26, priority=100 actions=learn(table=63,priority=0)",
 }
 
 func TestTextRoundTrip(t *testing.T) {
@@ -76,6 +80,11 @@ func TestParseFlowOtherForms(t *testing.T) {
 		},
 		{"priority=1,xxreg0=0x5 actions=controller:65535", "table=0, priority=1,reg0=0,reg1=0,reg2=0,reg3=0x5 actions=CONTROLLER:65535"},
 		{"priority=1,icmp6,icmpv6_type=134 actions=drop", "table=0, priority=1,icmp6,icmp_type=134 actions=drop"},
+		{
+			" cookie=0x5, duration=1.5s, table=63, n_packets=0, n_bytes=0, idle_timeout=30, hard_timeout=9, priority=1,ip,nw_src=10.0.0.1 actions=load:0x3->NXM_NX_REG13[]",
+			"cookie=0x5, table=63, priority=1,ip,nw_src=10.0.0.1 actions=set_field:0x3->reg13",
+		},
+		{"priority=1,ip actions=learn(NXM_OF_IP_SRC[], dl_type=0x800,load:5->reg3)", "table=0, priority=1,ip actions=learn(table=0,eth_type=0x800,NXM_OF_IP_SRC[],load:0x5->NXM_NX_REG3[])"},
 	} {
 		f, err := ParseFlow(tc.in)
 		if err != nil {
@@ -119,6 +128,21 @@ func TestParseFlowErrors(t *testing.T) {
 		{"priority=1 actions=controller(meter_id=4294967295)", "a meter is at most"},
 		{"priority=1 actions=controller(banana=1)", "unknown argument"},
 		{"priority=1 actions=move:NXM_NX_CT_LABEL[64..128]->NXM_NX_REG7[]", "has no bits"},
+		{"priority=1,ip actions=learn(table=63,NXM_OF_IP_SRC[])", "learn: ip_src needs a match on eth_type"},
+		{"priority=1 actions=learn(table=63,eth_type=0x800,NXM_OF_IP_SRC[])", "learn from ip_src needs a match on eth_type"},
+		{"priority=1,ip actions=learn(table=63,eth_type=0x800,ip_src=10.0.0.0/8)", "ip_src is compared in part"},
+		{"priority=1 actions=learn(table=63,reg1=1/0xf)", "reg1 is compared in part"},
+		{"priority=1 actions=learn(table=63,NXM_NX_REG1[0..3])", "only whole fields are copied"},
+		{"priority=1 actions=learn(table=63,NXM_NX_CT_STATE[])", "ct_state cannot be copied"},
+		{"priority=1 actions=learn(table=63,NXM_NX_XXREG1[])", "xxreg1 cannot be copied"},
+		{"priority=1 actions=learn(table=63,ct_state=+trk)", "ct_state cannot be compared"},
+		{"priority=1 actions=learn(table=63,reg1=1,NXM_NX_REG1[])", "reg1 is named twice"},
+		{"priority=1 actions=learn(table=63,load:0x10->NXM_NX_REG1[0..3])", "0x10 does not fit NXM_NX_REG1[0..3]"},
+		{"priority=1 actions=learn(table=63,load:1->NXM_NX_CT_LABEL[])", "0x1 does not fit NXM_NX_CT_LABEL[]"},
+		{"priority=1 actions=learn(table=256)", "out of range"},
+		{"priority=1 actions=learn(banana=1)", "unknown field"},
+		{"priority=1 actions=learn(banana)", "not a known field"},
+		{"priority=1 actions=learn(load:5)", "no destination"},
 	} {
 		_, err := ParseFlow(tc.in)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -154,6 +178,23 @@ func TestConstructors(t *testing.T) {
 	}
 	if !f.Equal(g) {
 		t.Errorf("flow is not equal to its parsed text:\n%s\n%s", f, g)
+	}
+}
+
+func TestLearnedFlow(t *testing.T) {
+	f, err := ParseFlow(texts[len(texts)-4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	learned := f.Actions[0].(Learn).Flow(func(f Field) []byte {
+		if f == FieldIPSrc {
+			return []byte{10, 0, 0, 1}
+		}
+		return []byte{0, 0, 0, 9}
+	})
+	want := "cookie=0x574d000000000005, table=63, priority=100,tcp,reg11=0x9,reg12=0x5,metadata=0x7,nw_src=10.0.0.1 actions=set_field:0x3->reg13,set_field:0x100/0x100->reg0"
+	if diff := cmp.Diff(want, learned.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
