@@ -58,9 +58,13 @@ type KernelState struct {
 // KernelRoutes turns paths and learned routes into routes and neighbours, both
 // sorted. Every remote Pod CIDR, but those that trust the default route, gets
 // an unreachable route behind the real one: a packet to a Pod whose path is
-// gone is refused and not sent along the default route.
+// gone is refused and not sent along the default route. The Service address of
+// the node, which no interface has, is a neighbour behind the gateway.
 func KernelRoutes(in KernelInput) KernelState {
 	b := &kernelBuilder{in: in, seen: map[routeKey]bool{}}
+	for _, p := range in.Local.PodCIDRs {
+		b.neighbour(ServiceAddressOf(p))
+	}
 	for _, p := range in.Paths {
 		b.path(p)
 	}
@@ -106,6 +110,11 @@ func (b *kernelBuilder) add(r Route) {
 	b.state.Routes = append(b.state.Routes, r)
 }
 
+// neighbour has the switch take packets to an address.
+func (b *kernelBuilder) neighbour(a netip.Addr) {
+	b.state.Neighbours = append(b.state.Neighbours, Neighbour{Addr: a, MAC: b.in.Gateway.MAC, Interface: b.in.Gateway.Name})
+}
+
 func (b *kernelBuilder) path(p Path) {
 	switch p.Kind {
 	case PathDirect:
@@ -120,8 +129,7 @@ func (b *kernelBuilder) path(p Path) {
 			r.Source = GatewayOf(own)
 		}
 		b.add(r)
-		b.state.Neighbours = append(b.state.Neighbours,
-			Neighbour{Addr: gw, MAC: b.in.Gateway.MAC, Interface: b.in.Gateway.Name})
+		b.neighbour(gw)
 	case PathBGP:
 		// The learned prefix may be an aggregate, which the guard would
 		// outrank: the Pod CIDR gets a route of its own.
