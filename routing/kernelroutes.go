@@ -12,10 +12,11 @@ import (
 
 // Metrics of the routes Waymark installs, lower wins.
 const (
-	MetricDirect = 100
-	MetricTunnel = 100
-	MetricBGP    = 200
-	MetricGuard  = 4096
+	MetricService = 50
+	MetricDirect  = 100
+	MetricTunnel  = 100
+	MetricBGP     = 200
+	MetricGuard   = 4096
 )
 
 // Neighbour is one permanent neighbour entry.
@@ -45,6 +46,8 @@ type GatewayInterface struct {
 	MAC net.HardwareAddr
 	// TunnelMTU is the largest packet that fits the tunnel, 0: the interface's.
 	TunnelMTU int
+	// Behind are further addresses to which the switch takes packets.
+	Behind []netip.Addr
 }
 
 // KernelState is what the kernel is to hold.
@@ -64,6 +67,9 @@ func KernelRoutes(in KernelInput) KernelState {
 	b := &kernelBuilder{in: in, seen: map[routeKey]bool{}}
 	for _, p := range in.Local.PodCIDRs {
 		b.neighbour(ServiceAddressOf(p))
+	}
+	for _, a := range in.Gateway.Behind {
+		b.neighbour(a)
 	}
 	for _, p := range in.Paths {
 		b.path(p)

@@ -84,6 +84,13 @@ func TestKernelRoutes(t *testing.T) {
 			in:   KernelInput{Local: Node{PodCIDRs: prefixes("fd10:0:0:1::/64")}, Gateway: gw},
 			want: KernelState{Neighbours: []Neighbour{service6}},
 		},
+		"addresses behind the switch are neighbours": {
+			in: KernelInput{Gateway: GatewayInterface{Name: gw.Name, MAC: gw.MAC, Behind: addrList("100::574e", "169.254.87.78")}},
+			want: KernelState{Neighbours: []Neighbour{
+				{Addr: ip("169.254.87.78"), MAC: gw.MAC, Interface: "wm-gw0"},
+				{Addr: ip("100::574e"), MAC: gw.MAC, Interface: "wm-gw0"},
+			}},
+		},
 		"none: guard only; trusted default route: nothing": {
 			in: KernelInput{Local: n1, Links: uplinks, Gateway: gw, Paths: []Path{
 				{Node: "n2", Family: IPv4, PodCIDR: n2.PodCIDRs[0], Kind: PathNone},
