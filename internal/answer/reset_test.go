@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tcpreset
+package answer
 
 import (
 	"errors"
@@ -108,7 +108,7 @@ func TestResets(t *testing.T) {
 				}
 				whole := segment(t, v6, tc.tcp, tc.payload)
 				for _, frame := range [][]byte{whole, whole[:len(whole)-len(tc.payload)]} {
-					s, err := Parse(frame)
+					s, err := ParseSegment(frame)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -128,33 +128,33 @@ func TestResets(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseSegmentRefuses(t *testing.T) {
 	whole := segment(t, false, layers.TCP{ACK: true}, "data")
-	if _, err := Parse(segment(t, false, layers.TCP{RST: true}, "")); !errors.Is(err, ErrIsReset) {
+	if _, err := ParseSegment(segment(t, false, layers.TCP{RST: true}, "")); !errors.Is(err, ErrIsReset) {
 		t.Errorf("a reset: %v", err)
 	}
 	short := append([]byte(nil), whole...)
 	short[17] = 30 // the length of the IP packet
 	udp := append([]byte(nil), whole...)
 	udp[23] = 17
-	if _, err := Parse(udp); !errors.Is(err, ErrNotTCP) {
+	if _, err := ParseSegment(udp); !errors.Is(err, ErrNotTCP) {
 		t.Errorf("UDP: %v", err)
 	}
 	for name, frame := range map[string][]byte{"nothing": nil, "no TCP header": whole[:14+20+10], "headers only claimed": short, "UDP": udp} {
-		if s, err := Parse(frame); err == nil {
+		if s, err := ParseSegment(frame); err == nil {
 			t.Errorf("%s: no error, but %+v", name, s)
 		}
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParseSegment(f *testing.F) {
 	for _, v6 := range []bool{false, true} {
 		f.Add(segment(f, v6, layers.TCP{ACK: true, Seq: 1, Ack: 2}, "data"))
 		f.Add(segment(f, v6, layers.TCP{SYN: true, Seq: 1}, ""))
 		f.Add(segment(f, v6, layers.TCP{RST: true, Seq: 1}, ""))
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		s, err := Parse(frame)
+		s, err := ParseSegment(frame)
 		if err != nil {
 			return
 		}
@@ -163,7 +163,7 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Parse(out); !errors.Is(err, ErrIsReset) {
+			if _, err := ParseSegment(out); !errors.Is(err, ErrIsReset) {
 				t.Errorf("not a reset: %v", err)
 			}
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tcpreset
+package answer
 
 import (
 	"errors"
@@ -31,9 +31,9 @@ type Segment struct {
 	length uint32
 }
 
-// Parse reads the segment of an Ethernet frame, which may be cut off anywhere
+// ParseSegment reads the segment of an Ethernet frame, which may be cut off anywhere
 // behind the TCP header. The first fragment of a packet counts as a whole one.
-func Parse(frame []byte) (Segment, error) {
+func ParseSegment(frame []byte) (Segment, error) {
 	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{NoCopy: true})
 	transport := packet.TransportLayer()
 	// What is wrong behind another transport header does not matter.
