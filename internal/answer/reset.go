@@ -11,9 +11,6 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// hopLimit of the packets made here.
-const hopLimit = 64
-
 // ErrIsReset says that the segment was a reset itself. It is not answered, so
 // that two ends cannot keep each other busy.
 var ErrIsReset = errors.New("the segment is a reset")
@@ -90,35 +87,20 @@ func (s Segment) ToSender() ([]byte, error) {
 	if s.acks {
 		reset.Seq = s.ack
 	}
-	return frame(s.Dst, s.Src, reset)
+	return resetFrame(s.Dst, s.Src, reset)
 }
 
 // ToReceiver returns the frame that tells Dst, in the place of the segment: Dst
 // takes it only if it waits for that very sequence number (RFC 5961, 3.2).
 func (s Segment) ToReceiver() ([]byte, error) {
-	return frame(s.Src, s.Dst, layers.TCP{RST: true, ACK: s.acks, Seq: s.seq, Ack: s.ack})
+	return resetFrame(s.Src, s.Dst, layers.TCP{RST: true, ACK: s.acks, Seq: s.seq, Ack: s.ack})
 }
 
-func frame(src, dst netip.AddrPort, tcp layers.TCP) ([]byte, error) {
+func resetFrame(src, dst netip.AddrPort, tcp layers.TCP) ([]byte, error) {
 	tcp.SrcPort, tcp.DstPort = layers.TCPPort(src.Port()), layers.TCPPort(dst.Port())
-	ethernet := layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4}
-	var network gopacket.SerializableLayer
-	var pseudo gopacket.NetworkLayer
-	if src.Addr().Is4() {
-		ip := &layers.IPv4{Version: 4, TTL: hopLimit, Protocol: layers.IPProtocolTCP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
-		network, pseudo = ip, ip
-	} else {
-		ip := &layers.IPv6{Version: 6, HopLimit: hopLimit, NextHeader: layers.IPProtocolTCP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
-		network, pseudo = ip, ip
-		ethernet.EthernetType = layers.EthernetTypeIPv6
-	}
-	if err := tcp.SetNetworkLayerForChecksum(pseudo); err != nil {
+	out, err := frame(src.Addr(), dst.Addr(), layers.IPProtocolTCP, &tcp)
+	if err != nil {
 		return nil, fmt.Errorf("reset from %s to %s: %w", src, dst, err)
 	}
-	buffer := gopacket.NewSerializeBuffer()
-	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	if err := gopacket.SerializeLayers(buffer, options, &ethernet, network, &tcp); err != nil {
-		return nil, fmt.Errorf("reset from %s to %s: %w", src, dst, err)
-	}
-	return buffer.Bytes(), nil
+	return out, nil
 }
