@@ -22,8 +22,11 @@ type Packet struct {
 	Src, Dst netip.Addr
 	// Protocol is the one above IP and its extension headers.
 	Protocol layers.IPProtocol
-	// ip is the packet from its IP header on, as much as there is of it.
-	ip []byte
+	// ip is the packet from its IP header on, above what follows the headers of
+	// IP, as much as there is of them.
+	ip, above []byte
+	// aboveLen is how long the IP header says that above is.
+	aboveLen int
 }
 
 const (
@@ -36,8 +39,9 @@ const (
 )
 
 // ParsePacket reads the IP packet of an Ethernet frame, which may be cut off
-// behind the IP headers. The error is ErrUnanswerable for a packet that nobody
-// may answer, another one for a frame that is not as it should be.
+// behind the IP headers. A first fragment counts as a whole packet. The error is
+// ErrUnanswerable for a packet that nobody may answer, another one for a frame
+// that is not as it should be.
 func ParsePacket(frame []byte) (Packet, error) {
 	if len(frame) < ethernetLen {
 		return Packet{}, fmt.Errorf("frame of %d bytes, an Ethernet header has %d", len(frame), ethernetLen)
@@ -46,13 +50,12 @@ func ParsePacket(frame []byte) (Packet, error) {
 		return Packet{}, fmt.Errorf("%w: it was sent to a group of stations", ErrUnanswerable)
 	}
 	var p Packet
-	var above []byte
 	var err error
 	switch kind := layers.EthernetType(binary.BigEndian.Uint16(frame[12:])); kind {
 	case layers.EthernetTypeIPv4:
-		p, above, err = parseIPv4(frame[ethernetLen:])
+		p, err = parseIPv4(frame[ethernetLen:])
 	case layers.EthernetTypeIPv6:
-		p, above, err = parseIPv6(frame[ethernetLen:])
+		p, err = parseIPv6(frame[ethernetLen:])
 	default:
 		return Packet{}, fmt.Errorf("frame of type %#04x, not IP", uint16(kind))
 	}
@@ -60,7 +63,7 @@ func ParsePacket(frame []byte) (Packet, error) {
 		err = p.checkAddresses()
 	}
 	if err == nil {
-		err = p.checkError(above)
+		err = p.checkError()
 	}
 	if err != nil {
 		return Packet{}, err
@@ -69,30 +72,32 @@ func ParsePacket(frame []byte) (Packet, error) {
 }
 
 // parseIPv4 reads a packet without what pads its frame (RFC 791, 3.1).
-func parseIPv4(b []byte) (p Packet, above []byte, err error) {
+func parseIPv4(b []byte) (Packet, error) {
 	if len(b) < ipv4MinLen || b[0]>>4 != 4 {
-		return Packet{}, nil, fmt.Errorf("no IPv4 header in %d bytes", len(b))
+		return Packet{}, fmt.Errorf("no IPv4 header in %d bytes", len(b))
 	}
 	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
 	if header < ipv4MinLen || header > len(b) || header > total {
-		return Packet{}, nil, fmt.Errorf("IPv4 header of %d bytes in a packet of %d, of which there are %d", header, total, len(b))
+		return Packet{}, fmt.Errorf("IPv4 header of %d bytes in a packet of %d, of which there are %d", header, total, len(b))
 	}
 	b = b[:min(total, len(b))]
 	if binary.BigEndian.Uint16(b[6:])&offsetMask4 != 0 {
-		return Packet{}, nil, fmt.Errorf("%w: it is not the first fragment", ErrUnanswerable)
+		return Packet{}, fmt.Errorf("%w: it is not the first fragment", ErrUnanswerable)
 	}
 	return Packet{
-		Src: netip.AddrFrom4([4]byte(b[12:16])), Dst: netip.AddrFrom4([4]byte(b[16:20])), Protocol: layers.IPProtocol(b[9]), ip: b,
-	}, b[header:], nil
+		Src: netip.AddrFrom4([4]byte(b[12:16])), Dst: netip.AddrFrom4([4]byte(b[16:20])), Protocol: layers.IPProtocol(b[9]),
+		ip: b, above: b[header:], aboveLen: total - header,
+	}, nil
 }
 
 // parseIPv6 reads a packet without what pads its frame (RFC 8200, 3 and 4).
-func parseIPv6(b []byte) (p Packet, above []byte, err error) {
+func parseIPv6(b []byte) (Packet, error) {
 	if len(b) < ipv6Len || b[0]>>4 != 6 {
-		return Packet{}, nil, fmt.Errorf("no IPv6 header in %d bytes", len(b))
+		return Packet{}, fmt.Errorf("no IPv6 header in %d bytes", len(b))
 	}
-	b = b[:min(ipv6Len+int(binary.BigEndian.Uint16(b[4:])), len(b))]
-	p = Packet{Src: netip.AddrFrom16([16]byte(b[8:24])), Dst: netip.AddrFrom16([16]byte(b[24:40])), ip: b}
+	length := int(binary.BigEndian.Uint16(b[4:]))
+	b = b[:min(ipv6Len+length, len(b))]
+	p := Packet{Src: netip.AddrFrom16([16]byte(b[8:24])), Dst: netip.AddrFrom16([16]byte(b[24:40])), ip: b}
 	next, above := layers.IPProtocol(b[6]), b[ipv6Len:]
 	for {
 		n := 0 // the length of the extension header
@@ -102,8 +107,8 @@ func parseIPv6(b []byte) (p Packet, above []byte, err error) {
 		case layers.IPProtocolAH:
 			n = 12
 		default:
-			p.Protocol = next
-			return p, above, nil
+			p.Protocol, p.above, p.aboveLen = next, above, length
+			return p, nil
 		}
 		if len(above) >= n {
 			switch next {
@@ -115,44 +120,49 @@ func parseIPv6(b []byte) (p Packet, above []byte, err error) {
 			}
 		}
 		if n < 8 || n > len(above) {
-			return Packet{}, nil, fmt.Errorf("%v header of %d bytes, of which there are %d", next, n, len(above))
+			return Packet{}, fmt.Errorf("%v header of %d bytes, of which there are %d", next, n, len(above))
 		}
 		if next == layers.IPProtocolIPv6Fragment && binary.BigEndian.Uint16(above[2:])&offsetMask6 != 0 {
-			return Packet{}, nil, fmt.Errorf("%w: it is not the first fragment", ErrUnanswerable)
+			return Packet{}, fmt.Errorf("%w: it is not the first fragment", ErrUnanswerable)
 		}
-		next, above = layers.IPProtocol(above[0]), above[n:]
+		next, above, length = layers.IPProtocol(above[0]), above[n:], length-n
 	}
 }
 
 var (
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")   // RFC 1122, 3.2.1.3(b)
-	classE      = netip.MustParsePrefix("240.0.0.0/4") // and the broadcast address
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8") // RFC 1122, 3.2.1.3(b)
+	broadcast   = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 )
 
-// checkAddresses refuses a source that is no single host, and a destination
-// that is more than one.
+// checkAddresses refuses a source that is no single host, to which an answer
+// would go, and a destination that is none, from which it would come.
 func (p Packet) checkAddresses() error {
-	src := p.Src
-	if src.IsUnspecified() || src.IsLoopback() || src.IsMulticast() || src.Is4In6() || thisNetwork.Contains(src) || classE.Contains(src) {
-		return fmt.Errorf("%w: its source %s is no host", ErrUnanswerable, src)
+	if !isHost(p.Src) {
+		return fmt.Errorf("%w: its source %s is no host", ErrUnanswerable, p.Src)
 	}
-	if p.Dst.IsMulticast() || p.Dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return fmt.Errorf("%w: its destination %s is not one host", ErrUnanswerable, p.Dst)
+	if !isHost(p.Dst) {
+		return fmt.Errorf("%w: its destination %s is no host", ErrUnanswerable, p.Dst)
 	}
 	return nil
 }
 
+// isHost takes the addresses of class E for those of hosts: clusters that have
+// run out of others give them to Pods.
+func isHost(a netip.Addr) bool {
+	return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6() && !thisNetwork.Contains(a) && a != broadcast
+}
+
 // checkError refuses errors, and what may be one.
-func (p Packet) checkError(above []byte) error {
+func (p Packet) checkError() error {
 	v4 := p.Src.Is4()
 	if v4 && p.Protocol != layers.IPProtocolICMPv4 || !v4 && p.Protocol != layers.IPProtocolICMPv6 {
 		return nil
 	}
-	if len(above) == 0 {
+	if len(p.above) == 0 {
 		return fmt.Errorf("%w: nothing says what kind of ICMP message it is", ErrUnanswerable)
 	}
-	if v4 && isError4(above[0]) || !v4 && isError6(above[0]) {
-		return fmt.Errorf("%w: it is an ICMP error of type %d", ErrUnanswerable, above[0])
+	if v4 && isError4(p.above[0]) || !v4 && isError6(p.above[0]) {
+		return fmt.Errorf("%w: it is an ICMP error of type %d", ErrUnanswerable, p.above[0])
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // that two ends cannot keep each other busy.
 var ErrIsReset = errors.New("the segment is a reset")
 
-// ErrNotTCP says that the frame has no TCP segment.
+// ErrNotTCP says that the packet has no TCP segment.
 var ErrNotTCP = errors.New("no TCP segment")
 
 // Segment is what a TCP segment says of its connection.
@@ -28,42 +28,20 @@ type Segment struct {
 	length uint32
 }
 
-// ParseSegment reads the segment of an Ethernet frame, which may be cut off anywhere
-// behind the TCP header. The first fragment of a packet counts as a whole one.
-func ParseSegment(frame []byte) (Segment, error) {
-	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{NoCopy: true})
-	transport := packet.TransportLayer()
-	// What is wrong behind another transport header does not matter.
-	if _, ok := transport.(*layers.TCP); transport != nil && !ok {
-		return Segment{}, fmt.Errorf("%w but %v", ErrNotTCP, transport.LayerType())
+// Segment reads the TCP segment of a packet, which may be cut off anywhere
+// behind the TCP header.
+func (p Packet) Segment() (Segment, error) {
+	if p.Protocol != layers.IPProtocolTCP {
+		return Segment{}, fmt.Errorf("%w but %v", ErrNotTCP, p.Protocol)
 	}
-	if e := packet.ErrorLayer(); e != nil {
-		return Segment{}, fmt.Errorf("TCP segment in a frame of %d bytes: %w", len(frame), e.Error())
-	}
-	tcp, ok := transport.(*layers.TCP)
-	if !ok {
-		return Segment{}, fmt.Errorf("%w in a frame of %d bytes", ErrNotTCP, len(frame))
+	var tcp layers.TCP
+	if err := tcp.DecodeFromBytes(p.above, gopacket.NilDecodeFeedback); err != nil {
+		return Segment{}, fmt.Errorf("TCP segment in %d bytes: %w", len(p.above), err)
 	}
 	if tcp.RST {
 		return Segment{}, ErrIsReset
 	}
-	var length int
-	flow := packet.NetworkLayer().NetworkFlow()
-	switch ip := packet.NetworkLayer().(type) {
-	case *layers.IPv4:
-		length = int(ip.Length)
-	case *layers.IPv6:
-		length = len(ip.Contents) + int(ip.Length)
-	default:
-		return Segment{}, fmt.Errorf("TCP over %v", ip.LayerType())
-	}
-	for _, l := range packet.Layers() {
-		switch l.LayerType() {
-		case layers.LayerTypeEthernet, gopacket.LayerTypePayload, gopacket.LayerTypeDecodeFailure:
-		default:
-			length -= len(l.LayerContents())
-		}
-	}
+	length := p.aboveLen - len(tcp.Contents)
 	if length < 0 {
 		return Segment{}, fmt.Errorf("the IP packet is %d bytes shorter than its headers", -length)
 	}
@@ -72,10 +50,8 @@ func ParseSegment(frame []byte) (Segment, error) {
 			length++
 		}
 	}
-	src, _ := netip.AddrFromSlice(flow.Src().Raw())
-	dst, _ := netip.AddrFromSlice(flow.Dst().Raw())
 	return Segment{
-		Src: netip.AddrPortFrom(src, uint16(tcp.SrcPort)), Dst: netip.AddrPortFrom(dst, uint16(tcp.DstPort)),
+		Src: netip.AddrPortFrom(p.Src, uint16(tcp.SrcPort)), Dst: netip.AddrPortFrom(p.Dst, uint16(tcp.DstPort)),
 		seq: tcp.Seq, ack: tcp.Ack, acks: tcp.ACK, length: uint32(length),
 	}, nil
 }

@@ -125,6 +125,7 @@ func TestUnreachable(t *testing.T) {
 		{"IPv4 options", ip4(t, 17, "12345678", func(ip *layers.IPv4) {
 			ip.Options = []layers.IPv4Option{{OptionType: 7, OptionLength: 7, OptionData: make([]byte, 5)}}
 		}), quoting(v4, 36)},
+		{"from class E", ip4(t, 17, "12345678", func(ip *layers.IPv4) { ip.SrcIP = net.IP{240, 0, 0, 1} }), unreachable{"10.0.0.2", "240.0.0.1", 1, 3, 3, 28}},
 		{"SCTP over IPv4", ip4(t, 132, "0123456789ab", nil), quoting(v4, 32)},
 		{"an echo request", ip4(t, 1, "\x08\x00567812", nil), quoting(v4, 28)},
 		{"a first fragment", ip4(t, 17, "12345678", func(ip *layers.IPv4) { ip.Flags = layers.IPv4MoreFragments }), quoting(v4, 28)},
@@ -209,13 +210,13 @@ func TestParsePacketUnanswerable(t *testing.T) {
 	for kind, text := range map[byte]string{0: "type 0", 1: "type 1", 4: "type 4", 127: "type 127"} {
 		tests = append(tests, test{"ICMPv6 " + text, ip6(t, 58, string([]byte{kind, 0}), nil), "ICMP error of " + text})
 	}
-	for _, a := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"} {
+	for _, a := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "255.255.255.255"} {
 		tests = append(tests, test{"from " + a, from4(a), "its source " + a})
 	}
 	for _, a := range []string{"::", "::1", "ff02::1", "::ffff:10.0.0.1"} {
 		tests = append(tests, test{"from " + a, from6(a), "its source " + a})
 	}
-	for _, a := range []string{"224.0.0.1", "255.255.255.255"} {
+	for _, a := range []string{"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"} {
 		tests = append(tests, test{"to " + a, to4(a), "its destination " + a})
 	}
 	tests = append(tests, test{"to ff02::1", ip6(t, 17, "12345678", func(ip *layers.IPv6) { ip.DstIP = net.ParseIP("ff02::1") }), "its destination ff02::1"})

@@ -83,8 +83,12 @@ func (e *Enforcer) reset(ctx context.Context, d openflow.PacketIn) error {
 	if pipeline.ReadJudged(d.Metadata).CTState&flow.CTEstablished == 0 {
 		return nil
 	}
-	segment, err := answer.ParseSegment(d.Data)
-	if errors.Is(err, answer.ErrIsReset) || errors.Is(err, answer.ErrNotTCP) {
+	var segment answer.Segment
+	packet, err := answer.ParsePacket(d.Data)
+	if err == nil {
+		segment, err = packet.Segment()
+	}
+	if errors.Is(err, answer.ErrUnanswerable) || errors.Is(err, answer.ErrIsReset) || errors.Is(err, answer.ErrNotTCP) {
 		return nil // other connections are reported when denied packets are logged
 	}
 	if err != nil {
