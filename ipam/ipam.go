@@ -178,6 +178,10 @@ func (a *Allocator) locked(ctx context.Context, fn func(*indexedStore) error) (e
 	return fn(a.store)
 }
 
+// leastHostBits of a Pod CIDR leave room for network, gateway, the address of
+// Services, broadcast and Pods.
+const leastHostBits = 3
+
 // match returns held as assignments in the order of the CIDRs, or nil when it
 // is not exactly one address in each.
 func match(held []netip.Addr, cidrs []netip.Prefix) []Assignment {
@@ -202,10 +206,14 @@ func allocateOne(s *indexedStore, owner Owner, cidr netip.Prefix) (Assignment, e
 	if cidr.Addr().Is6() {
 		family = 6
 	}
-	set := allocator.RangeSet{{Subnet: types.IPNet{
-		IP:   cidr.Addr().AsSlice(),
-		Mask: net.CIDRMask(cidr.Bits(), cidr.Addr().BitLen()),
-	}}}
+	if cidr.Addr().BitLen()-cidr.Bits() < leastHostBits {
+		return Assignment{}, fmt.Errorf("IPv%d Pod CIDR %s: has fewer than %d addresses", family, cidr, 1<<leastHostBits)
+	}
+	first := Gateway(cidr).Next().Next() // behind the address of Services
+	set := allocator.RangeSet{{
+		Subnet:     types.IPNet{IP: cidr.Addr().AsSlice(), Mask: net.CIDRMask(cidr.Bits(), cidr.Addr().BitLen())},
+		RangeStart: first.AsSlice(),
+	}}
 	if err := set.Canonicalize(); err != nil {
 		return Assignment{}, fmt.Errorf("IPv%d Pod CIDR %s: %w", family, cidr, err)
 	}

@@ -12,10 +12,11 @@ import (
 
 // Metrics of the routes Waymark installs, lower wins.
 const (
-	MetricDirect = 100
-	MetricTunnel = 100
-	MetricBGP    = 200
-	MetricGuard  = 4096
+	MetricService = 50
+	MetricDirect  = 100
+	MetricTunnel  = 100
+	MetricBGP     = 200
+	MetricGuard   = 4096
 )
 
 // Neighbour is one permanent neighbour entry.
@@ -45,6 +46,8 @@ type GatewayInterface struct {
 	MAC net.HardwareAddr
 	// TunnelMTU is the largest packet that fits the tunnel, 0: the interface's.
 	TunnelMTU int
+	// Behind are further addresses to which the switch takes packets.
+	Behind []netip.Addr
 }
 
 // KernelState is what the kernel is to hold.
@@ -58,9 +61,16 @@ type KernelState struct {
 // KernelRoutes turns paths and learned routes into routes and neighbours, both
 // sorted. Every remote Pod CIDR, but those that trust the default route, gets
 // an unreachable route behind the real one: a packet to a Pod whose path is
-// gone is refused and not sent along the default route.
+// gone is refused and not sent along the default route. The Service address of
+// the node, which no interface has, is a neighbour behind the gateway.
 func KernelRoutes(in KernelInput) KernelState {
 	b := &kernelBuilder{in: in, seen: map[routeKey]bool{}}
+	for _, p := range in.Local.PodCIDRs {
+		b.neighbour(ServiceAddressOf(p))
+	}
+	for _, a := range in.Gateway.Behind {
+		b.neighbour(a)
+	}
 	for _, p := range in.Paths {
 		b.path(p)
 	}
@@ -106,6 +116,11 @@ func (b *kernelBuilder) add(r Route) {
 	b.state.Routes = append(b.state.Routes, r)
 }
 
+// neighbour has the switch take packets to an address.
+func (b *kernelBuilder) neighbour(a netip.Addr) {
+	b.state.Neighbours = append(b.state.Neighbours, Neighbour{Addr: a, MAC: b.in.Gateway.MAC, Interface: b.in.Gateway.Name})
+}
+
 func (b *kernelBuilder) path(p Path) {
 	switch p.Kind {
 	case PathDirect:
@@ -120,8 +135,7 @@ func (b *kernelBuilder) path(p Path) {
 			r.Source = GatewayOf(own)
 		}
 		b.add(r)
-		b.state.Neighbours = append(b.state.Neighbours,
-			Neighbour{Addr: gw, MAC: b.in.Gateway.MAC, Interface: b.in.Gateway.Name})
+		b.neighbour(gw)
 	case PathBGP:
 		// The learned prefix may be an aggregate, which the guard would
 		// outrank: the Pod CIDR gets a route of its own.

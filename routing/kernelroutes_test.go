@@ -18,6 +18,9 @@ func TestKernelRoutes(t *testing.T) {
 		}
 		return out
 	}
+	service4 := Neighbour{Addr: ip("10.10.1.2"), MAC: gw.MAC, Interface: "wm-gw0"}
+	service6 := Neighbour{Addr: ip("fd10:0:0:1::2"), MAC: gw.MAC, Interface: "wm-gw0"}
+	own := []Neighbour{service4, service6}
 	guard := func(p string) Route { return Route{Prefix: pfx(p), Type: Unreachable, Metric: MetricGuard} }
 	tests := map[string]struct {
 		in   KernelInput
@@ -28,7 +31,7 @@ func TestKernelRoutes(t *testing.T) {
 				{Node: "n2", Family: IPv4, PodCIDR: n2.PodCIDRs[0], Kind: PathDirect, NextHops: addrList("10.1.0.2")},
 				{Node: "n2", Family: IPv6, PodCIDR: n2.PodCIDRs[1], Kind: PathDirect, NextHops: addrList("fd01::2")},
 			}},
-			want: KernelState{Routes: []Route{
+			want: KernelState{Neighbours: own, Routes: []Route{
 				{Prefix: n2.PodCIDRs[0], NextHops: on("eth0", "10.1.0.2"), Metric: MetricDirect},
 				guard("10.10.2.0/24"),
 				{Prefix: n2.PodCIDRs[1], NextHops: on("eth0", "fd01::2"), Metric: MetricDirect},
@@ -50,7 +53,9 @@ func TestKernelRoutes(t *testing.T) {
 					guard("fd10:0:0:3::/64"),
 				},
 				Neighbours: []Neighbour{
+					service4,
 					{Addr: ip("10.10.3.1"), MAC: gw.MAC, Interface: "wm-gw0"},
+					service6,
 					{Addr: ip("fd10:0:0:3::1"), MAC: gw.MAC, Interface: "wm-gw0"},
 				},
 			},
@@ -59,7 +64,7 @@ func TestKernelRoutes(t *testing.T) {
 			in: KernelInput{Local: n1, Links: uplinks, Gateway: gw,
 				Paths:   []Path{{Node: "n3", Family: IPv4, PodCIDR: n3.PodCIDRs[0], Kind: PathBGP, NextHops: addrList("10.1.0.253", "10.1.0.254")}},
 				Learned: []LearnedRoute{learnedRoute("10.10.3.0/24", "10.1.0.253", "10.1.0.254"), learnedRoute("10.10.77.0/24", "10.1.0.254")}},
-			want: KernelState{Routes: []Route{
+			want: KernelState{Neighbours: own, Routes: []Route{
 				{Prefix: n3.PodCIDRs[0], NextHops: on("eth0", "10.1.0.253", "10.1.0.254"), Metric: MetricBGP},
 				guard("10.10.3.0/24"),
 				{Prefix: pfx("10.10.77.0/24"), NextHops: on("eth0", "10.1.0.254"), Metric: MetricBGP},
@@ -69,10 +74,21 @@ func TestKernelRoutes(t *testing.T) {
 			in: KernelInput{Local: n1, Links: uplinks, Gateway: gw,
 				Paths:   []Path{{Node: "n3", Family: IPv4, PodCIDR: n3.PodCIDRs[0], Kind: PathBGP, NextHops: addrList("10.1.0.254")}},
 				Learned: []LearnedRoute{learnedRoute("10.10.0.0/16", "10.1.0.254")}},
-			want: KernelState{Routes: []Route{
+			want: KernelState{Neighbours: own, Routes: []Route{
 				{Prefix: pfx("10.10.0.0/16"), NextHops: on("eth0", "10.1.0.254"), Metric: MetricBGP},
 				{Prefix: n3.PodCIDRs[0], NextHops: on("eth0", "10.1.0.254"), Metric: MetricBGP},
 				guard("10.10.3.0/24"),
+			}},
+		},
+		"one family: one Service address": {
+			in:   KernelInput{Local: Node{PodCIDRs: prefixes("fd10:0:0:1::/64")}, Gateway: gw},
+			want: KernelState{Neighbours: []Neighbour{service6}},
+		},
+		"addresses behind the switch are neighbours": {
+			in: KernelInput{Gateway: GatewayInterface{Name: gw.Name, MAC: gw.MAC, Behind: addrList("100::574e", "169.254.87.78")}},
+			want: KernelState{Neighbours: []Neighbour{
+				{Addr: ip("169.254.87.78"), MAC: gw.MAC, Interface: "wm-gw0"},
+				{Addr: ip("100::574e"), MAC: gw.MAC, Interface: "wm-gw0"},
 			}},
 		},
 		"none: guard only; trusted default route: nothing": {
@@ -80,13 +96,13 @@ func TestKernelRoutes(t *testing.T) {
 				{Node: "n2", Family: IPv4, PodCIDR: n2.PodCIDRs[0], Kind: PathNone},
 				{Node: "n3", Family: IPv4, PodCIDR: n3.PodCIDRs[0], Kind: PathDefault},
 			}},
-			want: KernelState{Routes: []Route{guard("10.10.2.0/24")}},
+			want: KernelState{Neighbours: own, Routes: []Route{guard("10.10.2.0/24")}},
 		},
 		"a direct path beside a learned route: both, direct preferred": {
 			in: KernelInput{Local: n1, Links: uplinks, Gateway: gw,
 				Paths:   []Path{{Node: "n2", Family: IPv4, PodCIDR: n2.PodCIDRs[0], Kind: PathDirect, NextHops: addrList("10.1.0.2")}},
 				Learned: []LearnedRoute{learnedRoute("10.10.2.0/24", "10.1.0.254")}},
-			want: KernelState{Routes: []Route{
+			want: KernelState{Neighbours: own, Routes: []Route{
 				{Prefix: n2.PodCIDRs[0], NextHops: on("eth0", "10.1.0.2"), Metric: MetricDirect},
 				{Prefix: n2.PodCIDRs[0], NextHops: on("eth0", "10.1.0.254"), Metric: MetricBGP},
 				guard("10.10.2.0/24"),
@@ -112,6 +128,7 @@ func TestKernelRoutes(t *testing.T) {
 					{Prefix: pfx("10.10.4.0/24"), NextHops: on("eth2", "10.3.0.3"), Metric: MetricBGP},
 					{Prefix: pfx("10.10.5.0/24"), NextHops: on("eth0", "10.1.0.253"), Metric: MetricBGP},
 				},
+				Neighbours: own,
 				Unresolved: []string{"route fd10:0:0:5::/64: no way to next hop [fd02::3 fd02::4]"},
 			},
 		},
@@ -120,6 +137,7 @@ func TestKernelRoutes(t *testing.T) {
 				Paths: []Path{{Node: "n3", Family: IPv4, PodCIDR: n3.PodCIDRs[0], Kind: PathBGP, NextHops: addrList("10.2.0.3")}}},
 			want: KernelState{
 				Routes:     []Route{guard("10.10.3.0/24")},
+				Neighbours: own,
 				Unresolved: []string{"route 10.10.3.0/24 to node n3: no way to next hop [10.2.0.3]"},
 			},
 		},

@@ -90,6 +90,13 @@ func GatewayOf(podCIDR netip.Prefix) netip.Addr {
 	return podCIDR.Masked().Addr().Next()
 }
 
+// ServiceAddressOf returns the second address of a Pod CIDR: the source of
+// connections to Services that came to the node from elsewhere and leave it
+// again. It is on no interface, and no Pod gets it.
+func ServiceAddressOf(podCIDR netip.Prefix) netip.Addr {
+	return GatewayOf(podCIDR).Next()
+}
+
 // PathKind says how packets for a remote node's Pods leave this node.
 type PathKind string
 

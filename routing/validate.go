@@ -101,6 +101,9 @@ func (v *validator) report(node string, f Family, r ProblemReason, format string
 	v.problems = append(v.problems, Problem{Node: node, Family: f, Reason: r, Message: fmt.Sprintf(format, args...)})
 }
 
+// leastHostBits leave room for network, gateway, Service address, broadcast and Pods.
+const leastHostBits = 3
+
 // wellFormed drops networks that cannot hold Pods and all but the first of a family.
 func (v *validator) wellFormed(n Node) []netip.Prefix {
 	var out []netip.Prefix
@@ -109,8 +112,8 @@ func (v *validator) wellFormed(n Node) []netip.Prefix {
 		p = p.Masked()
 		f := FamilyOf(p.Addr())
 		switch {
-		case !validPrefix(p) || p.Bits() == 0 || p.Addr().BitLen()-p.Bits() < 2:
-			v.report(n.Name, f, ProblemInvalidPodCIDR, "Pod CIDR %s of node %s is not a unicast network with room for a gateway and Pods", p, n.Name)
+		case !validPrefix(p) || p.Bits() == 0 || p.Addr().BitLen()-p.Bits() < leastHostBits:
+			v.report(n.Name, f, ProblemInvalidPodCIDR, "Pod CIDR %s of node %s is not a unicast network of at least 8 addresses", p, n.Name)
 		case have[f].IsValid():
 			v.report(n.Name, f, ProblemDuplicateFamily, "node %s has more than one %s Pod CIDR: %s is used, %s is not", n.Name, f, have[f], p)
 		default:

@@ -43,13 +43,13 @@ func TestValidate(t *testing.T) {
 				Message: "node n1 has more than one IPv4 Pod CIDR: 10.10.1.0/24 is used, 10.10.9.0/24 is not"}},
 		},
 		"not a network for Pods": {
-			local: node("n1", 0, "10.1.0.1", "10.10.1.0/31"), remotes: []Node{
+			local: node("n1", 0, "10.1.0.1", "10.10.1.0/30"), remotes: []Node{
 				node("n2", 0, "10.1.0.2", "0.0.0.0/0"), node("n3", 0, "10.1.0.3", "224.1.0.0/24"), node("n4", 0, "10.1.0.4", "fe80::/64")},
 			problems: []Problem{
-				{Node: "n1", Family: IPv4, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR 10.10.1.0/31 of node n1 is not a unicast network with room for a gateway and Pods"},
-				{Node: "n2", Family: IPv4, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR 0.0.0.0/0 of node n2 is not a unicast network with room for a gateway and Pods"},
-				{Node: "n3", Family: IPv4, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR 224.1.0.0/24 of node n3 is not a unicast network with room for a gateway and Pods"},
-				{Node: "n4", Family: IPv6, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR fe80::/64 of node n4 is not a unicast network with room for a gateway and Pods"},
+				{Node: "n1", Family: IPv4, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR 10.10.1.0/30 of node n1 is not a unicast network of at least 8 addresses"},
+				{Node: "n2", Family: IPv4, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR 0.0.0.0/0 of node n2 is not a unicast network of at least 8 addresses"},
+				{Node: "n3", Family: IPv4, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR 224.1.0.0/24 of node n3 is not a unicast network of at least 8 addresses"},
+				{Node: "n4", Family: IPv6, Reason: ProblemInvalidPodCIDR, Message: "Pod CIDR fe80::/64 of node n4 is not a unicast network of at least 8 addresses"},
 			},
 		},
 		"overlap: the older node keeps it, the other family of the younger works": {

@@ -2,12 +2,7 @@
 
 package service
 
-import (
-	"net/netip"
-
-	"github.com/waymark-net/waymark/ovs/flow"
-	"github.com/waymark-net/waymark/ovs/pipeline"
-)
+import "github.com/waymark-net/waymark/ovs/flow"
 
 // Open vSwitch gives a select group up to 256 places, shares them out among
 // the buckets by their weights, and finds the place of a connection by a hash
@@ -43,23 +38,24 @@ func groupCount(n int) int {
 	return count
 }
 
-// bucketsOf returns the buckets of group i of a port's.
-func bucketsOf(endpoints []netip.AddrPort, i int) []flow.Bucket {
+// bucketsOf returns the buckets of group i of a set of n endpoints; actions gives
+// those of an endpoint.
+func bucketsOf(n, i int, actions func(endpoint int) []flow.Action) []flow.Bucket {
 	parts := 1
-	for len(endpoints) > parts*maxBuckets {
+	for n > parts*maxBuckets {
 		parts *= 2
 	}
-	part := make([]netip.AddrPort, 0, len(endpoints)/parts+1)
-	for j := i % parts; j < len(endpoints); j += parts {
-		part = append(part, endpoints[j])
+	part := make([]int, 0, n/parts+1)
+	for j := i % parts; j < n; j += parts {
+		part = append(part, j)
 	}
-	return buckets(part, i/parts)
+	return buckets(part, i/parts, actions)
 }
 
 // buckets shares the places of a group out among endpoints. turn counts the
 // groups of the same endpoints: each gives one more to those that follow the last
 // ones of the group before.
-func buckets(endpoints []netip.AddrPort, turn int) []flow.Bucket {
+func buckets(endpoints []int, turn int, actions func(endpoint int) []flow.Action) []flow.Bucket {
 	n := len(endpoints)
 	each, left := places/n, places%n
 	if left == 0 {
@@ -75,10 +71,10 @@ func buckets(endpoints []netip.AddrPort, turn int) []flow.Bucket {
 		// The number of places follows from the ratio of all weights to the
 		// least: one endpoint has a second bucket, of weight 1, to make them all.
 		if j == 0 && weight > 1 {
-			out = append(out, flow.Bucket{Weight: 1, Actions: pipeline.Endpoint(e)})
+			out = append(out, flow.Bucket{Weight: 1, Actions: actions(e)})
 			weight--
 		}
-		out = append(out, flow.Bucket{Weight: uint16(weight), Actions: pipeline.Endpoint(e)})
+		out = append(out, flow.Bucket{Weight: uint16(weight), Actions: actions(e)})
 	}
 	return out
 }

@@ -3,10 +3,11 @@
 package service
 
 import (
+	"cmp"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/waymark-net/waymark/ovs/flow"
@@ -22,164 +23,254 @@ type Desired struct {
 	Groups []flow.Group
 	// Gone says that the Service is no longer there.
 	Gone bool
+	// Problems says what of the Service is not served, and why.
+	Problems []string
+	// Forget are the connections that must not go on as they are once the
+	// switch has the flows.
+	Forget []Connection
 }
 
-// Compiler computes flows and groups. The zero value is ready for use.
+// Compiler computes flows and groups. New makes one.
 type Compiler struct {
+	node     Node
 	services map[Key]*compiled
+	places   claims
+	groups   numbers[groupName]
+	aliases  *aliases
 	dirty    map[Key]bool
-	// regroup says that the set of groups may have changed.
-	regroup bool
+	// host is what was last put together; rehost says that it has changed since.
+	host   Host
+	rehost bool
 }
 
 type compiled struct {
 	service Service
-	// plan has the groups of the Service in order, with their numbers.
-	plan []planned
+	layout
+	// forget collects connections until the next Flush.
+	forget []Connection
+	// host is what it asked of the node at the last Flush.
+	host Host
 }
 
-// planned is what a frontend needs.
-type planned struct {
-	frontend  pipeline.Frontend
-	endpoints []netip.AddrPort
-	groups    []uint32
+// New returns a Compiler without Services, for a node without a name.
+func New() *Compiler {
+	c := &Compiler{services: map[Key]*compiled{}, dirty: map[Key]bool{}, aliases: newAliases()}
+	c.groups = numbers[groupName]{
+		hash: groupName.number, compare: groupName.compare,
+		changed: func(n groupName) { c.dirty[n.Key] = true },
+	}
+	return c
+}
+
+// SetNode says how the node is now.
+func (c *Compiler) SetNode(n Node) {
+	if c.node.equal(n) {
+		return
+	}
+	c.node = n
+	for _, k := range slices.SortedFunc(maps.Keys(c.services), Key.compare) {
+		c.put(c.services[k].service)
+	}
 }
 
 // Set says how a Service is now. The Service must not be changed afterwards.
 func (c *Compiler) Set(s Service) {
-	old, known := c.services[s.Key]
-	if known && old.service.Equal(s) {
+	if old, known := c.services[s.Key]; known && old.service.Equal(s) {
 		return
 	}
-	if c.services == nil {
-		c.services = map[Key]*compiled{}
+	c.put(s)
+}
+
+// put lays a Service out anew, and has it rendered.
+func (c *Compiler) put(s Service) {
+	old := c.services[s.Key]
+	if old == nil {
+		old = &compiled{}
 	}
-	next := &compiled{service: s, plan: plan(s)}
+	next := &compiled{service: s, forget: old.forget, host: old.host}
 	c.services[s.Key] = next
-	c.mark(s.Key)
-	if !known || !slices.EqualFunc(old.plan, next.plan, func(a, b planned) bool {
-		return a.frontend == b.frontend && len(a.groups) == len(b.groups)
-	}) {
-		c.regroup = true
-		return
+	for _, a := range s.outside() {
+		c.aliases.add(a.addr, s.Key)
 	}
-	for i := range next.plan {
-		next.plan[i].groups = old.plan[i].groups
+	next.layout = layOut(&s, c.node, c.aliases.of)
+	c.replace(s.Key, old, next)
+	next.forget = append(next.forget, stale(old, next)...)
+	for _, a := range old.service.outside() {
+		if !slices.Contains(s.outside(), a) {
+			c.aliases.remove(a.addr, s.Key)
+		}
 	}
 }
 
 // Delete says that a Service is no longer there.
 func (c *Compiler) Delete(k Key) {
-	if _, known := c.services[k]; !known {
+	old, known := c.services[k]
+	if !known {
 		return
 	}
 	delete(c.services, k)
-	c.mark(k)
-	c.regroup = true
+	c.replace(k, old, &compiled{})
+	for _, a := range old.service.outside() {
+		c.aliases.remove(a.addr, k)
+	}
 }
 
-func (c *Compiler) mark(k Key) {
-	if c.dirty == nil {
-		c.dirty = map[Key]bool{}
-	}
+// replace gives places and numbers back that a Service does not need any more,
+// and takes those that it needs now.
+func (c *Compiler) replace(k Key, old, next *compiled) {
 	c.dirty[k] = true
+	has := func(l layout) map[place]bool {
+		all := make(map[place]bool, len(l.frontends))
+		for _, f := range l.frontends {
+			all[f.place] = true
+		}
+		return all
+	}
+	before, after := has(old.layout), has(next.layout)
+	for _, f := range next.frontends {
+		if !before[f.place] {
+			if loser, lost := c.places.add(f.place, k); lost {
+				c.dirty[loser] = true
+			}
+		}
+	}
+	for _, f := range old.frontends {
+		if !after[f.place] {
+			if winner, won := c.places.remove(f.place, k); won {
+				c.dirty[winner] = true
+			}
+		}
+	}
+	needed := map[groupName]bool{}
+	for _, s := range next.sets {
+		for i := range s.groups {
+			name := s.groupName(k, i)
+			needed[name] = true
+			c.groups.add(name)
+		}
+	}
+	for _, s := range old.sets {
+		for i := range s.groups {
+			if name := s.groupName(k, i); !needed[name] {
+				c.groups.remove(name)
+			}
+		}
+	}
 }
 
 // Flush returns the Services whose flows or groups may be others than at the
 // last Flush: first those that are gone, so that what they held is free, then
 // the rest, each in order of their keys.
 func (c *Compiler) Flush() []Desired {
-	if c.regroup {
-		c.number()
-		c.regroup = false
+	for _, k := range c.aliases.settle() {
+		c.put(c.services[k].service)
 	}
 	var gone, out []Desired
 	for _, k := range slices.SortedFunc(maps.Keys(c.dirty), Key.compare) {
 		d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name)}
 		s, ok := c.services[k]
 		if !ok {
-			d.Gone = true
+			d.Gone, c.rehost = true, true
 			gone = append(gone, d)
 			continue
 		}
-		d.Flows, d.Groups = s.render()
+		d.Forget, s.forget = s.forget, nil
+		c.render(s, &d)
+		if host := c.hostOf(s); !reflect.DeepEqual(host, s.host) {
+			s.host, c.rehost = host, true
+		}
 		out = append(out, d)
 	}
 	clear(c.dirty)
 	return append(gone, out...)
 }
 
-// number gives every group its number: a hash of what it is for, so that it
-// does not depend on what else there was. Should two hashes be the same, the
-// group that comes later in the order of keys tries again.
-func (c *Compiler) number() {
-	taken := map[uint32]bool{}
-	for _, k := range slices.SortedFunc(maps.Keys(c.services), Key.compare) {
-		for i := range c.services[k].plan {
-			p := &c.services[k].plan[i]
-			// Not in place: rendered flows are of the old ones.
-			groups := make([]uint32, len(p.groups))
-			for j := range groups {
-				groups[j] = unique(fmt.Sprintf("%s %s %d %d", k, p.frontendName(), j, len(groups)), taken)
-			}
-			if !slices.Equal(groups, p.groups) {
-				p.groups = groups
-				c.mark(k)
-			}
+// render makes the flows and groups of a Service.
+func (c *Compiler) render(s *compiled, d *Desired) {
+	k := s.service.Key
+	for i := range s.sets {
+		set := &s.sets[i]
+		for j := range set.groups {
+			set.groups[j], _ = c.groups.of(set.groupName(k, j))
+			d.Groups = append(d.Groups, flow.Group{ID: set.groups[j], Type: flow.GroupSelect, Buckets: set.buckets(j, s.service.Affinity)})
+		}
+		d.Flows = append(d.Flows, set.flows(s.service.Affinity)...)
+	}
+	for _, f := range s.frontends {
+		if owner := c.places.owner(f.place); owner != k {
+			d.Problems = append(d.Problems, fmt.Sprintf("%s is served for Service %s", f.place, owner))
+			continue
+		}
+		d.Flows = append(d.Flows, s.frontendFlows(f)...)
+	}
+}
+
+// frontendFlows has clients find their endpoints.
+func (s *compiled) frontendFlows(f frontend) []flow.Flow {
+	if f.port == 0 {
+		return []flow.Flow{pipeline.ClusterIP(f.addr)}
+	}
+	front := pipeline.Frontend{Addr: f.addr, Protocol: uint8(f.protocol), Port: f.port}
+	var flows []flow.Flow
+	ranges := []netip.Prefix{{}}
+	if f.limited {
+		ranges = s.service.rangesOf(f.addr.Is4())
+		flows = append(flows, front.OutOfRange())
+	}
+	for _, front.Range = range ranges {
+		front.Outside = false
+		flows = append(flows, front.Flow(s.actions(f.to)))
+		if f.outside != f.to {
+			front.Outside = true
+			flows = append(flows, front.Flow(s.actions(f.outside)))
 		}
 	}
+	return flows
 }
 
-// frontendName tells the ports and families of a Service apart. It leaves the
-// address out, which may change.
-func (p *planned) frontendName() string {
-	family := "IPv4"
-	if p.frontend.Addr.Is6() {
-		family = "IPv6"
-	}
-	return fmt.Sprintf("%s %s %d", family, Protocol(p.frontend.Protocol), p.frontend.Port)
-}
-
-// unique returns the hash of a text that is not taken, and takes it.
-func unique(text string, taken map[uint32]bool) uint32 {
-	for try := 0; ; try++ {
-		h := fnv.New32a()
-		fmt.Fprintf(h, "%s %d", text, try)
-		if id := h.Sum32(); id > 0 && id <= flow.MaxGroup && !taken[id] {
-			taken[id] = true
-			return id
+// rangesOf returns the ranges of a family, none within another.
+func (s *Service) rangesOf(is4 bool) []netip.Prefix {
+	var all []netip.Prefix
+	for _, r := range s.SourceRanges {
+		if r.IsValid() && r.Addr().Is4() == is4 {
+			all = append(all, r.Masked())
 		}
 	}
-}
-
-// plan lists the frontends of a Service with room for their groups. A port that
-// is named twice is served as it is named first.
-func plan(s Service) []planned {
-	var out []planned
-	for _, a := range s.ClusterIPs {
-		for _, p := range s.Ports {
-			f := pipeline.Frontend{Addr: a, Protocol: uint8(p.Protocol), Port: p.Port}
-			if slices.ContainsFunc(out, func(o planned) bool { return o.frontend == f }) {
-				continue
-			}
-			endpoints := p.usable(a.Is4(), s.PublishNotReady)
-			out = append(out, planned{frontend: f, endpoints: endpoints, groups: make([]uint32, groupCount(len(endpoints)))})
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(cmp.Compare(a.Bits(), b.Bits()), a.Addr().Compare(b.Addr()))
+	})
+	var out []netip.Prefix
+	for _, r := range all {
+		if !slices.ContainsFunc(out, func(o netip.Prefix) bool { return o.Overlaps(r) }) {
+			out = append(out, r)
 		}
 	}
 	return out
 }
 
-func (c *compiled) render() ([]flow.Flow, []flow.Group) {
-	var flows []flow.Flow
-	var groups []flow.Group
-	for _, a := range c.service.ClusterIPs {
-		flows = append(flows, pipeline.ClusterIP(a))
+// actions is what a frontend does with clients.
+func (s *compiled) actions(t target) []flow.Action {
+	switch {
+	case t == refused:
+		return pipeline.Refuse()
+	case t == ignored:
+		return pipeline.Ignore()
 	}
-	for _, p := range c.plan {
-		flows = append(flows, pipeline.ServiceShares(p.frontend, p.groups)...)
-		for i, id := range p.groups {
-			groups = append(groups, flow.Group{ID: id, Type: flow.GroupSelect, Buckets: bucketsOf(p.endpoints, i)})
-		}
+	set, affinity := s.sets[t.set], s.service.Affinity > 0
+	if len(set.groups) == 1 && !affinity {
+		return pipeline.ToGroup(set.groups[0])
 	}
-	return flows, groups
+	return pipeline.ToEndpoints(set.groups[0], affinity)
+}
+
+// String names a place for people.
+func (p place) String() string {
+	if p.port == 0 {
+		return p.addr.String()
+	}
+	at := netip.AddrPortFrom(p.addr, p.port)
+	if (frontend{place: p}).isNodePort() {
+		return fmt.Sprintf("node port %d of %s", p.port, p.protocol)
+	}
+	return fmt.Sprintf("%s of %s", at, p.protocol)
 }

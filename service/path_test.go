@@ -92,6 +92,9 @@ func leaves(v ovstest.Verdict) string {
 		last := v.Flows[len(v.Flows)-1]
 		return fmt.Sprintf("drop %d/%d", last.Table, last.Priority)
 	}
+	if v.Outputs[0].Port == flow.PortController {
+		return "refused"
+	}
 	p := v.Outputs[0].Packet
 	get := func(fields ...flow.Field) []byte {
 		for _, f := range fields {
@@ -132,7 +135,7 @@ func at(s stack, proto Protocol, endpoints ...netip.AddrPort) Service {
 
 func each(t *testing.T, test func(t *testing.T, s stack, sw *ovstest.Switch, c *Compiler)) {
 	for _, s := range stacks() {
-		t.Run(s.name, func(t *testing.T) { test(t, s, switchOf(t, nodeFlows()...), &Compiler{}) })
+		t.Run(s.name, func(t *testing.T) { test(t, s, switchOf(t, nodeFlows()...), New()) })
 	}
 }
 
@@ -183,16 +186,16 @@ func TestHairpin(t *testing.T) {
 	})
 }
 
-func TestNotServed(t *testing.T) {
+func TestRefused(t *testing.T) {
 	each(t, func(t *testing.T, s stack, sw *ovstest.Switch, c *Compiler) {
 		svc := at(s, TCP)
 		svc.Ports[0].Endpoints = []Endpoint{{AddrPort: netip.AddrPortFrom(s.podB, 8080)}}
 		c.Set(svc)
 		flush(t, c, sw)
-		check(t, "no endpoint is ready", sw.Trace(s.packet(portA, TCP, s.podA, client, s.vip, 80)), "drop 25/200")
-		check(t, "another port", sw.Trace(s.packet(portA, TCP, s.podA, client, s.vip, 81)), "drop 25/50")
-		check(t, "another protocol", sw.Trace(s.packet(portA, UDP, s.podA, client, s.vip, 80)), "drop 25/50")
-		check(t, "ping", sw.Trace(ovstest.Echo(ovstest.Hop{InPort: portA, Src: mac(portA), Dst: pipeline.GatewayMAC()}, s.podA, s.vip)), "drop 25/50")
+		check(t, "no endpoint is ready", sw.Trace(s.packet(portA, TCP, s.podA, client, s.vip, 80)), "refused")
+		check(t, "another port", sw.Trace(s.packet(portA, TCP, s.podA, client, s.vip, 81)), "refused")
+		check(t, "another protocol", sw.Trace(s.packet(portA, UDP, s.podA, client, s.vip, 80)), "refused")
+		check(t, "ping", sw.Trace(ovstest.Echo(ovstest.Hop{InPort: portA, Src: mac(portA), Dst: pipeline.GatewayMAC()}, s.podA, s.vip)), "refused")
 		check(t, "a foreign address", sw.Trace(s.packet(portB, TCP, s.podA, client, s.vip, 80)), "drop 10/50")
 		if got := sw.Connections(); len(got) != 0 {
 			t.Errorf("connections were recorded: %v", got)

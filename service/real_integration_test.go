@@ -29,7 +29,7 @@ import (
 type realNode struct {
 	ovs      *ovstest.OVS
 	flows    *openflow.Target
-	compiler Compiler
+	compiler *Compiler
 	// hosts are the namespaces of Pods by port, of the machine outside under 0
 	// and of the node under portGateway.
 	hosts map[uint32]*testnet.Namespace
@@ -65,7 +65,7 @@ func newRealNode(t *testing.T, root *testnet.Namespace) *realNode {
 // connect begins as an agent does that has just been started.
 func (n *realNode) connect(t *testing.T, services ...Service) {
 	t.Helper()
-	n.flows, n.compiler = openflow.New(openflow.Params{Socket: n.ovs.Socket("br-int")}), Compiler{}
+	n.flows, n.compiler = openflow.New(openflow.Params{Socket: n.ovs.Socket("br-int")}), New()
 	if err := n.flows.Update("node", nodeFlows(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -99,8 +99,15 @@ type Node struct {
 	Name string
 	// Zone is the value of label topology.kubernetes.io/zone; may be empty.
 	Zone string
-	// Addrs are the node's own addresses at which it answers for NodePorts.
+	// Addrs are the node's own addresses at which Pods reach NodePorts.
 	Addrs []netip.Addr
+	// ClusterIPsOnly leaves addresses to the outside and NodePorts to another
+	// program.
+	ClusterIPsOnly bool
+}
+
+func (n Node) equal(o Node) bool {
+	return n.Name == o.Name && n.Zone == o.Zone && n.ClusterIPsOnly == o.ClusterIPsOnly && slices.Equal(n.Addrs, o.Addrs)
 }
 
 // Equal reports whether s and o are the same, down to the order of lists.
@@ -120,24 +127,4 @@ func (p Port) equal(o Port) bool {
 func (e Endpoint) equal(o Endpoint) bool {
 	return e.AddrPort == o.AddrPort && e.Ready == o.Ready && e.Serving == o.Serving && e.Terminating == o.Terminating &&
 		e.Node == o.Node && slices.Equal(e.ForZones, o.ForZones) && slices.Equal(e.ForNodes, o.ForNodes)
-}
-
-// usable returns the endpoints of a family that connections go to, each once,
-// in order.
-func (p Port) usable(is4, publishNotReady bool) []netip.AddrPort {
-	var ready, leaving []netip.AddrPort
-	for _, e := range p.Endpoints {
-		switch {
-		case e.Addr().Is4() != is4:
-		case e.Ready || publishNotReady:
-			ready = append(ready, e.AddrPort)
-		case e.Serving && e.Terminating:
-			leaving = append(leaving, e.AddrPort)
-		}
-	}
-	if len(ready) == 0 {
-		ready = leaving
-	}
-	slices.SortFunc(ready, netip.AddrPort.Compare)
-	return slices.Compact(ready)
 }

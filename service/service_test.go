@@ -74,7 +74,7 @@ func flush(t *testing.T, c *Compiler, sw *ovstest.Switch) []Desired {
 }
 
 func TestGolden(t *testing.T) {
-	var c Compiler
+	c := New()
 	c.Set(Service{
 		Key: Key{"kube-system", "dns"}, ClusterIPs: []netip.Addr{vip4, vip6},
 		Ports: []Port{
@@ -84,11 +84,11 @@ func TestGolden(t *testing.T) {
 		},
 	})
 	sw := switchOf(t)
-	flush(t, &c, sw)
+	flush(t, c, sw)
 	testgolden.Compare(t, "Service", sw.Dump())
 }
 
-func TestUsable(t *testing.T) {
+func TestReadyBeforeLeaving(t *testing.T) {
 	e := func(ap string, r, s, term bool) Endpoint {
 		return Endpoint{AddrPort: netip.MustParseAddrPort(ap), Ready: r, Serving: s, Terminating: term}
 	}
@@ -110,7 +110,7 @@ func TestUsable(t *testing.T) {
 		{"another family", ready("[fd10::2]:80"), false, "[]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := fmt.Sprint(Port{Endpoints: tc.endpoints}.usable(true, tc.publish)); got != tc.want {
+			if got := fmt.Sprint(Port{Endpoints: tc.endpoints}.choose(Node{}, true, tc.publish).cluster); got != tc.want {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
@@ -122,11 +122,11 @@ func TestUsable(t *testing.T) {
 // even for every number of endpoints.
 func TestShares(t *testing.T) {
 	for n := 1; n <= 1300; n += 1 + n/40 {
-		endpoints := Port{Endpoints: many(n)}.usable(true, false)
+		endpoints := Port{Endpoints: many(n)}.choose(Node{}, true, false).cluster
 		count := groupCount(n)
 		share := map[string]float64{}
 		for i := range count {
-			bs := bucketsOf(endpoints, i)
+			bs := bucketsOf(n, i, func(j int) []flow.Action { return pipeline.Endpoint(endpoints[j]) })
 			if len(bs) > places {
 				t.Fatalf("%d endpoints: %d buckets in a group", n, len(bs))
 			}
@@ -172,7 +172,7 @@ func TestSameInputSameFlows(t *testing.T) {
 			Ports:      []Port{{Protocol: TCP, Port: 80, Endpoints: many(rnd.IntN(40))}, {Protocol: UDP, Port: 80, Endpoints: ready("[fd10::2]:80")}},
 		}
 	}
-	var c Compiler
+	c := New()
 	sw := switchOf(t)
 	for range 300 {
 		s := random(rnd.IntN(30))
@@ -184,16 +184,16 @@ func TestSameInputSameFlows(t *testing.T) {
 			services[s.Key] = s
 		}
 		if rnd.IntN(3) == 0 {
-			flush(t, &c, sw)
+			flush(t, c, sw)
 		}
 	}
-	flush(t, &c, sw)
-	var fresh Compiler
+	flush(t, c, sw)
+	fresh := New()
 	for _, s := range services {
 		fresh.Set(s)
 	}
 	other := switchOf(t)
-	flush(t, &fresh, other)
+	flush(t, fresh, other)
 	if d := cmp.Diff(other.Dump(), sw.Dump()); d != "" {
 		t.Errorf("-fresh +grown:\n%s", d)
 	}
@@ -203,7 +203,7 @@ func TestSameInputSameFlows(t *testing.T) {
 }
 
 func TestFlushNamesWhatChanged(t *testing.T) {
-	var c Compiler
+	c := New()
 	a, b := webService(ready("10.10.1.2:80")...), webService()
 	b.Name, b.ClusterIPs = "other", []netip.Addr{netip.MustParseAddr("10.96.0.11")}
 	names := func() string {
@@ -234,22 +234,13 @@ func TestFlushNamesWhatChanged(t *testing.T) {
 	step("gone twice", "[]")
 }
 
-func TestUnique(t *testing.T) {
-	taken := map[uint32]bool{}
-	a := unique("x", taken)
-	b := unique("x", taken)
-	if a == b || !taken[a] || !taken[b] {
-		t.Errorf("got %d and %d", a, b)
-	}
-}
-
 func TestPortNamedTwice(t *testing.T) {
 	s := webService(ready("10.10.1.2:80")...)
 	s.Ports = append(s.Ports, Port{Protocol: TCP, Port: 80, Endpoints: ready("10.10.1.3:80")})
-	var c Compiler
+	c := New()
 	c.Set(s)
 	sw := switchOf(t)
-	d := flush(t, &c, sw)
+	d := flush(t, c, sw)
 	if len(d) != 1 || len(d[0].Groups) != 1 || !slices.ContainsFunc(d[0].Groups[0].Buckets, func(b flow.Bucket) bool {
 		return b.Actions[0].String() == pipeline.Endpoint(netip.MustParseAddrPort("10.10.1.2:80"))[0].String()
 	}) {

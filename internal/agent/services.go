@@ -51,7 +51,7 @@ type serviceSwitch struct {
 	declared atomic.Bool
 
 	// What follows belongs to the goroutine of reconcile.
-	compiler service.Compiler
+	compiler *service.Compiler
 	// serving says that the compiler knows all Services.
 	serving bool
 	// held are the Services that have flows, pending what the flow table has not
@@ -65,7 +65,7 @@ type serviceSwitch struct {
 func newServiceSwitch(source serviceSource, flows flowTable, mark, news func()) *serviceSwitch {
 	return &serviceSwitch{
 		source: source, flows: flows, mark: mark, news: news,
-		held: map[service.Key]bool{}, pending: map[service.Key]service.Desired{}, problems: map[service.Key]string{},
+		compiler: service.New(), held: map[service.Key]bool{}, pending: map[service.Key]service.Desired{}, problems: map[service.Key]string{},
 	}
 }
 
@@ -114,16 +114,18 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	}
 	for _, k := range keys {
 		svc, problems, found := s.source.Service(k)
-		s.report(ctx, k, problems)
+		s.parsed.set(k, problems)
 		if found {
 			s.compiler.Set(svc)
 		} else {
 			s.compiler.Delete(k)
+			s.report(ctx, k, problems)
 		}
 	}
 	changed := s.compiler.Flush()
 	for _, d := range changed {
 		s.pending[d.Key] = d
+		s.report(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
 	}
 	err := s.send()
 	s.declare()
@@ -139,7 +141,7 @@ func (s *serviceSwitch) stop() {
 	clear(s.held)
 	clear(s.pending)
 	clear(s.problems)
-	s.compiler, s.serving = service.Compiler{}, false
+	s.compiler, s.serving = service.New(), false
 }
 
 func (s *serviceSwitch) declare() {

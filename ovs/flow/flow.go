@@ -30,8 +30,8 @@ type FieldMatch struct {
 
 // Action is one entry of an apply-actions instruction, or GotoTable. The
 // concrete types are in this package: Output, OutputReg, Controller, ToGroup,
-// GotoTable, Resubmit, SetField, Move, DecTTL, CT, CTClear and Conjunction. To
-// drop is the empty list.
+// GotoTable, Resubmit, SetField, Move, DecTTL, CT, CTClear, Conjunction and
+// Learn. To drop is the empty list.
 type Action interface {
 	// String is the ovs-ofctl(8) text of the action.
 	String() string

@@ -45,6 +45,10 @@ var texts = []string{
 	"table=24, priority=99,tcp,tcp_flags=+syn-ack actions=drop",
 	"table=44, priority=100,ip actions=controller(max_len=128,userdata=00.01.ff,meter_id=1)",
 	"table=44, priority=99,ip actions=controller(meter_id=9)",
+	"table=26, priority=100,ip,reg12=0x5 actions=learn(table=63,idle_timeout=10800,hard_timeout=7,priority=100,cookie=0x574d000000000005,reg12=0x5,metadata=0x7,eth_type=0x800,nw_proto=6,NXM_NX_REG11[],NXM_OF_IP_SRC[],load:0x3->NXM_NX_REG13[],load:0x1->NXM_NX_REG0[8]),ct(commit,table=50,zone=65524,nat(dst=10.0.0.9:80))",
+	"table=26, priority=100,tcp6 actions=learn(table=63,eth_type=0x86dd,nw_proto=6,NXM_NX_IPV6_SRC[],OXM_OF_METADATA[],NXM_OF_TCP_SRC[],load:0x1ffff->NXM_NX_CT_LABEL[64..127])",
+	"table=26, priority=100,in_port=7 actions=learn(table=63,eth_src=0a:57:4d:00:00:01,NXM_OF_ETH_DST[],OXM_OF_IN_PORT[])",
+	"table=26, priority=100,ip actions=learn(table=63,priority=0,load:NXM_NX_REG13[]->NXM_NX_REG13[],load:NXM_OF_IP_DST[8..15]->NXM_NX_REG1[0..7])",
 }
 
 func TestTextRoundTrip(t *testing.T) {
@@ -76,6 +80,11 @@ func TestParseFlowOtherForms(t *testing.T) {
 		},
 		{"priority=1,xxreg0=0x5 actions=controller:65535", "table=0, priority=1,reg0=0,reg1=0,reg2=0,reg3=0x5 actions=CONTROLLER:65535"},
 		{"priority=1,icmp6,icmpv6_type=134 actions=drop", "table=0, priority=1,icmp6,icmp_type=134 actions=drop"},
+		{
+			" cookie=0x5, duration=1.5s, table=63, n_packets=0, n_bytes=0, idle_timeout=30, hard_timeout=9, priority=1,ip,nw_src=10.0.0.1 actions=load:0x3->NXM_NX_REG13[]",
+			"cookie=0x5, table=63, priority=1,ip,nw_src=10.0.0.1 actions=set_field:0x3->reg13",
+		},
+		{"priority=1,ip actions=learn(NXM_OF_IP_SRC[], dl_type=0x800,load:5->reg3)", "table=0, priority=1,ip actions=learn(table=0,eth_type=0x800,NXM_OF_IP_SRC[],load:0x5->NXM_NX_REG3[])"},
 	} {
 		f, err := ParseFlow(tc.in)
 		if err != nil {
@@ -119,6 +128,25 @@ func TestParseFlowErrors(t *testing.T) {
 		{"priority=1 actions=controller(meter_id=4294967295)", "a meter is at most"},
 		{"priority=1 actions=controller(banana=1)", "unknown argument"},
 		{"priority=1 actions=move:NXM_NX_CT_LABEL[64..128]->NXM_NX_REG7[]", "has no bits"},
+		{"priority=1,ip actions=learn(table=63,NXM_OF_IP_SRC[])", "learn: ip_src needs a match on eth_type"},
+		{"priority=1 actions=learn(table=63,eth_type=0x800,NXM_OF_IP_SRC[])", "learn from ip_src needs a match on eth_type"},
+		{"priority=1,ip actions=learn(table=63,eth_type=0x800,ip_src=10.0.0.0/8)", "ip_src is compared in part"},
+		{"priority=1 actions=learn(table=63,reg1=1/0xf)", "reg1 is compared in part"},
+		{"priority=1 actions=learn(table=63,NXM_NX_REG1[0..3])", "only whole fields are copied"},
+		{"priority=1 actions=learn(table=63,NXM_NX_CT_STATE[])", "ct_state cannot be copied"},
+		{"priority=1 actions=learn(table=63,NXM_NX_XXREG1[])", "xxreg1 cannot be copied"},
+		{"priority=1 actions=learn(table=63,ct_state=+trk)", "ct_state cannot be compared"},
+		{"priority=1 actions=learn(table=63,reg1=1,NXM_NX_REG1[])", "reg1 is named twice"},
+		{"priority=1 actions=learn(table=63,load:0x10->NXM_NX_REG1[0..3])", "0x10 does not fit NXM_NX_REG1[0..3]"},
+		{"priority=1 actions=learn(table=63,load:1->NXM_NX_CT_LABEL[])", "NXM_NX_CT_LABEL[] has more than 64 bits"},
+		{"priority=1 actions=learn(load:1->NXM_NX_XXREG0[])", "has more than 64 bits"},
+		{"priority=1 actions=learn(load:NXM_NX_REG0[0..3]->NXM_NX_REG1[])", "differ in length"},
+		{"priority=1 actions=learn(load:NXM_OF_IP_DST[]->NXM_NX_REG1[])", "learn from ip_dst needs a match on eth_type"},
+		{"priority=1 actions=learn(load:0x10000000000000000->NXM_NX_REG1[])", "out of range"},
+		{"priority=1 actions=learn(table=256)", "out of range"},
+		{"priority=1 actions=learn(banana=1)", "unknown field"},
+		{"priority=1 actions=learn(banana)", "not a known field"},
+		{"priority=1 actions=learn(load:5)", "no destination"},
 	} {
 		_, err := ParseFlow(tc.in)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -154,6 +182,47 @@ func TestConstructors(t *testing.T) {
 	}
 	if !f.Equal(g) {
 		t.Errorf("flow is not equal to its parsed text:\n%s\n%s", f, g)
+	}
+}
+
+func TestLearnedFlow(t *testing.T) {
+	f, err := ParseFlow("priority=1,tcp actions=learn(table=63,priority=7,cookie=0x5,reg12=0x5,eth_type=0x800,NXM_NX_REG11[],NXM_OF_IP_SRC[]," +
+		"load:0x3->NXM_NX_REG13[],load:0x1->NXM_NX_REG0[8],load:NXM_OF_IP_SRC[8..15]->NXM_NX_REG1[16..23])")
+	if err != nil {
+		t.Fatal(err)
+	}
+	learned := f.Actions[0].(Learn).Flow(func(f Field) []byte {
+		if f == FieldIPSrc {
+			return []byte{10, 0, 7, 1}
+		}
+		return []byte{0, 0, 0, 9}
+	})
+	want := "cookie=0x5, table=63, priority=7,ip,reg11=0x9,reg12=0x5,nw_src=10.0.7.1 actions=set_field:0x3->reg13,set_field:0x100/0x100->reg0,set_field:0x70000/0xff0000->reg1"
+	if diff := cmp.Diff(want, learned.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckBucket(t *testing.T) {
+	for _, tc := range []struct {
+		actions []Action
+		want    string
+	}{
+		{[]Action{SetReg(1, 5, 0xff), Move{Whole(FieldReg(1)), Whole(FieldReg(2))}, DecTTL{}, Resubmit{Table: 3}}, ""},
+		{[]Action{CT{Commit: true, Table: 4}}, ""},
+		{nil, ""},
+		{[]Action{Learn{Table: 63}, CT{Commit: true, Table: 4}}, "learn(table=63,priority=0) is ignored in a bucket"},
+		{[]Action{CTClear{}, Output{Port: 1}}, "ct_clear is ignored in a bucket"},
+		{[]Action{CT{Commit: true, Table: NoTable}, Output{Port: 1}}, "ct(commit) is not the last action"},
+		{[]Action{Output{Port: 1}, SetReg(1, 5, 0xff)}, "output:1 is not the last action"},
+		{[]Action{GotoTable{Table: 5}}, "goto_table cannot be used here"},
+		{[]Action{nil}, "action is nil"},
+		{[]Action{Load(Subfield{Field: FieldReg(1), N: 4}, 3), Conjunction{ID: 1}}, "clause must be"},
+	} {
+		err := Group{ID: 1, Buckets: []Bucket{{Actions: tc.actions}}}.Check()
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: %v, want %q", formatActions(tc.actions), err, tc.want)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func Sort(flows []Flow) { slices.SortStableFunc(flows, Compare) }
 func (f Flow) Check() error {
 	errs := []error{f.Match.Check()}
 	if len(f.Actions) > 0 {
-		errs = append(errs, f.checkConjunctions(), f.checkCT())
+		errs = append(errs, f.checkConjunctions(), f.checkCT(), f.checkLearn())
 	}
 	for i, a := range f.Actions {
 		if g, ok := a.(GotoTable); ok {
@@ -180,6 +180,8 @@ func checkAction(a Action) error {
 			return fmt.Errorf("%v: clause must be in 1..N and N in 2..64", a)
 		}
 	case CT:
+		return a.check()
+	case Learn:
 		return a.check()
 	}
 	return nil

@@ -33,7 +33,7 @@ func TestOfctlAcceptsText(t *testing.T) {
 			t.Errorf("what ovs-ofctl makes of %q: %v\n%s", text, err, out)
 			continue
 		}
-		if got.Key() != want.Key() {
+		if got.Key() != want.Key() || !EqualActions(got.Actions, want.Actions) {
 			t.Errorf("ovs-ofctl reads\n%s\nas\n%s", want, got)
 		}
 	}

@@ -27,8 +27,7 @@ func parseFlow(s string) (Flow, error) {
 	if !ok {
 		return Flow{}, errors.New("no actions")
 	}
-	// 32768 is what ovs-ofctl means when it names no priority.
-	f := Flow{Priority: 32768}
+	f := Flow{Priority: defaultPriority}
 	var p matchParser
 	for _, word := range strings.FieldsFunc(head, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
 		key, value, hasValue := strings.Cut(word, "=")
@@ -64,10 +63,15 @@ func parseFlow(s string) (Flow, error) {
 	return f, f.Check()
 }
 
-// statistics are what dump-flows says of a flow beside what the flow is.
+// statistics are what dump-flows says of a flow beside what the flow is. Only
+// flows that the switch has learned have timeouts.
 var statistics = map[string]bool{
 	"duration": true, "n_packets": true, "n_bytes": true, "idle_age": true, "hard_age": true,
+	"idle_timeout": true, "hard_timeout": true,
 }
+
+// defaultPriority is what ovs-ofctl means when it names none.
+const defaultPriority uint16 = 32768
 
 // cutActions splits at "actions=", which the match cannot contain.
 func cutActions(s string) (head, tail string, ok bool) {

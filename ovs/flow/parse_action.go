@@ -107,6 +107,8 @@ func parseAction(s string) (Action, error) {
 		return parseCT(arg)
 	case "conjunction":
 		return parseConjunction(arg)
+	case "learn":
+		return parseLearn(arg)
 	}
 	return nil, errors.New("unknown action")
 }

@@ -125,6 +125,7 @@ var niciraMin = map[uint16]int{
 	of.NXAST_CT_CLEAR:       0,
 	of.NXAST_CT:             14,
 	of.NXAST_NAT:            6,
+	of.NXAST_LEARN:          22,
 	nxastController2:        6,
 }
 
@@ -179,6 +180,8 @@ func decodeNicira(b []byte) (flow.Action, error) {
 		return decodeCT(b)
 	case nxastController2:
 		return decodeController(b[6:])
+	case of.NXAST_LEARN:
+		return decodeLearn(b)
 	}
 	return nil, errors.New("nat outside of ct")
 }

@@ -110,6 +110,8 @@ func encodeAction(a flow.Action) ([]byte, error) {
 		return nicira(of.NXAST_CT_CLEAR, nil), nil
 	case flow.CT:
 		return encodeCT(a)
+	case flow.Learn:
+		return encodeLearn(a), nil
 	}
 	return nil, fmt.Errorf("action %v cannot be sent", a)
 }

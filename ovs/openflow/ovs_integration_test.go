@@ -311,6 +311,7 @@ func TestAuditRepairs(t *testing.T) {
 		{"one with a timeout instead", []string{"add-flow", o.Socket(bridge), fmt.Sprintf("cookie=%#x,table=0,priority=10,in_port=3,idle_timeout=600 actions=goto_table:10", openflow.Cookie("all"))}, 1},
 		{"cookie changed", []string{"add-flow", o.Socket(bridge), "cookie=5,table=0,priority=10,in_port=3 actions=goto_table:10"}, 1},
 		{"group changed", []string{"mod-group", o.Socket(bridge), "group_id=1,type=all"}, 1},
+		{"learn changed", []string{"mod-flows", "--strict", o.Socket(bridge), "table=26,priority=99,ip actions=learn(table=63,priority=0,load:NXM_NX_REG13[]->NXM_NX_REG13[])"}, 1},
 		{"group deleted", []string{"del-groups", o.Socket(bridge), "group_id=2"}, 2},
 	} {
 		o.Ofctl(tc.command...)

@@ -166,9 +166,10 @@ func (b *builder) baseL3Forward() {
 	}
 	for _, et := range ethTypes() {
 		b.add(TableL3Forward, prioDefault, flow.Match{notFrom(fromGateway), flow.EthType(et)}, intoGateway()...)
+		b.add(TableL3Forward, prioDefault, flow.Match{source(fromGateway), mark(serviceMark), flow.EthType(et)}, intoGateway()...)
 	}
 	// The kernel sent a packet for which there is neither Pod nor tunnel;
-	// sending it back would be a loop.
+	// sending it back would be a loop, unless it has another destination now.
 	b.add(TableL3Forward, prioRest, flow.Match{source(fromGateway)})
 }
 

@@ -16,6 +16,14 @@ const (
 	ZoneIPv6 uint16 = 0xfff6
 )
 
+// A connection can be translated once in a zone, and a Service gives it its
+// destination. Those that get the node's Service address as their source are in
+// a zone of their own as well.
+const (
+	ZoneSource4 uint16 = 0xfff5
+	ZoneSource6 uint16 = 0xfff7
+)
+
 // MarkBit is a run of bits of ct_mark, the mark of a connection.
 type MarkBit struct {
 	Mask          uint32
@@ -63,9 +71,11 @@ func LabelParts() []LabelPart {
 
 // family is what differs between the two families of IP.
 type family struct {
-	ethType  uint16
-	zone     uint16
-	src, dst flow.Field
+	ethType uint16
+	zone    uint16
+	// sourceZone is where sources are translated.
+	sourceZone uint16
+	src, dst   flow.Field
 	// peer and endpoint are registers that hold addresses.
 	peer, endpoint flow.Field
 	hairpin        netip.Addr
@@ -74,8 +84,8 @@ type family struct {
 
 func families() [2]family {
 	return [2]family{
-		{flow.EthTypeIPv4, ZoneIPv4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), flow.FieldReg(endpointRegister), Hairpin4, 32},
-		{flow.EthTypeIPv6, ZoneIPv6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, flow.FieldXXReg(endpointRegister / 4), Hairpin6, 128},
+		{flow.EthTypeIPv4, ZoneIPv4, ZoneSource4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), flow.FieldReg(endpointRegister), Hairpin4, 32},
+		{flow.EthTypeIPv6, ZoneIPv6, ZoneSource6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, flow.FieldXXReg(endpointRegister / 4), Hairpin6, 128},
 	}
 }
 
@@ -106,8 +116,10 @@ func (b *builder) baseConntrack() {
 	b.add(TableConntrackState, prioExact, flow.Match{mark(exemptMark)}, exempt...)
 	b.add(TableConntrackState, prioDefault, flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, 0)},
 		setBit(replyBit), flow.GotoTable{Table: TableJudgeSource})
-	b.add(TableL3Forward, prioExact, flow.Match{notFrom(fromGateway), flow.CTState(flow.CTReply|flow.CTTracked, 0), mark(kernelMark)},
-		intoGateway()...)
+	answer := flow.CTState(flow.CTReply|flow.CTTracked, 0)
+	b.add(TableL3Forward, prioExact, flow.Match{notFrom(fromGateway), answer, mark(kernelMark)}, intoGateway()...)
+	// The endpoint is where the kernel routes to: it passes the kernel twice.
+	b.add(TableL3Forward, prioExact, flow.Match{source(fromGateway), answer, mark(kernelMark | serviceMark)}, intoGateway()...)
 }
 
 // mark matches connections by a bit of their mark.
@@ -125,10 +137,14 @@ func (p GatewayParams) own() []netip.Addr {
 // exemptNode is for what the node itself sends to its Pods. What it answers is
 // judged: the connection belongs to the Pod.
 func (b *builder) exemptNode(p GatewayParams) {
+	next := flow.GotoTable{Table: TableL3Forward}
+	if p.Services {
+		next.Table = TableServiceFront
+	}
 	for _, a := range p.own() {
 		b.add(TableConntrackState, prioMain,
 			flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))},
-			setBit(exemptBit), flow.GotoTable{Table: TableL3Forward})
+			setBit(exemptBit), next)
 	}
 }
 
@@ -148,9 +164,12 @@ func (b *builder) baseCommit() {
 			Dest:   flow.Subfield{Field: flow.FieldCTLabel, Offset: l.Offset, N: l.N},
 		})
 	}
+	elsewhere := b.elsewhere()
 	for _, f := range families() {
-		b.add(TableCommit, prioMain,
-			flow.Match{hasNot(replyBit), flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType)},
-			flow.CT{Commit: true, Zone: f.zone, Table: flow.NoTable, Exec: exec}, flow.GotoTable{Table: TableOutput})
+		first := flow.Match{hasNot(replyBit), flow.CTState(flow.CTNew|flow.CTTracked, flow.CTRelated), flow.EthType(f.ethType)}
+		commit := flow.CT{Commit: true, Zone: f.zone, Table: flow.NoTable, Exec: exec}
+		b.add(TableCommit, prioMain, first, commit, flow.GotoTable{Table: TableOutput})
+		b.add(TableCommit, prioExact, append(slices.Clone(elsewhere), first[1:]...), commit, flow.GotoTable{Table: TableServiceSource})
 	}
+	b.add(TableCommit, prioQuiet, append(elsewhere, flow.CTState(flow.CTTracked, flow.CTReply)), flow.GotoTable{Table: TableServiceSource})
 }

@@ -19,6 +19,7 @@ var (
 	gw4, gw6     = netip.MustParseAddr("10.10.1.1"), netip.MustParseAddr("fd10:0:0:1::1")
 	podA4, podA6 = netip.MustParseAddr("10.10.1.2"), netip.MustParseAddr("fd10:0:0:1::2")
 	podB4, podB6 = netip.MustParseAddr("10.10.1.3"), netip.MustParseAddr("fd10:0:0:1::3")
+	svc4, svc6   = netip.MustParseAddr("10.10.1.254"), netip.MustParseAddr("fd10:0:0:1::fe")
 	macA, macB   = net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xa}, net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xb}
 	macC, macD   = net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xc}, net.HardwareAddr{0x0e, 0, 0, 0, 0, 0xd}
 )
@@ -41,7 +42,21 @@ func gateway(addrs ...netip.Addr) GatewayParams {
 	return GatewayParams{
 		Port: portGateway, TunnelPort: portTunnel, Addrs: addrs,
 		NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fd00::1"), addrs[0]},
+		Services:  true, ServiceAddrs: serviceAddrs(addrs),
 	}
+}
+
+// serviceAddrs are those of the families of gateways.
+func serviceAddrs(gateways []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, g := range gateways {
+		if g.Is4() {
+			out = append(out, svc4)
+		} else {
+			out = append(out, svc6)
+		}
+	}
+	return out
 }
 
 func podA(addrs ...netip.Addr) PodPort { return PodPort{Port: portA, MAC: macA, Addrs: addrs} }
@@ -91,9 +106,14 @@ func goldens() map[string][]flow.Flow {
 func testService() []flow.Flow {
 	flows := []flow.Flow{ClusterIP(netip.MustParseAddr("10.96.0.10")), ClusterIP(netip.MustParseAddr("fd00:96::10"))}
 	for _, a := range addrs("10.96.0.10", "fd00:96::10") {
-		flows = append(flows, ServiceShares(Frontend{Addr: a, Protocol: flow.ProtoUDP, Port: 53}, []uint32{101, 102, 103, 104})...)
-		flows = append(flows, ServiceShares(Frontend{Addr: a, Protocol: flow.ProtoSCTP, Port: 9}, nil)...)
+		flows = append(flows, Frontend{Addr: a, Protocol: flow.ProtoUDP, Port: 53}.Flow(ToEndpoints(101, false)))
+		flows = append(flows, Frontend{Addr: a, Protocol: flow.ProtoSCTP, Port: 9}.Flow(Refuse()))
 	}
+	flows = append(flows, Shares(101, true, flow.ProtoUDP, []uint32{101, 102, 103, 104})...)
+	limited := Frontend{Addr: NodePort4, Protocol: flow.ProtoTCP, Port: 80, Range: netip.MustParsePrefix("203.0.113.0/24")}
+	flows = append(flows, limited.OutOfRange(), limited.Flow(ToEndpoints(201, true)))
+	limited.Outside = true
+	flows = append(flows, limited.Flow(Ignore()), Sticky(201, 9, netip.MustParseAddrPort("10.10.1.2:8080")))
 	return flows
 }
 

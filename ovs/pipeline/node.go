@@ -20,6 +20,11 @@ type GatewayParams struct {
 	// NodeAddrs are the other addresses of the node. What the node sends from
 	// any of its addresses to its Pods is not subject to policies.
 	NodeAddrs []netip.Addr
+	// Services says that what the kernel sends finds Services, as what Pods send.
+	Services bool
+	// ServiceAddrs are the node's Service addresses, one of each Pod CIDR:
+	// the source of what goes from the kernel to endpoints elsewhere.
+	ServiceAddrs []netip.Addr
 }
 
 // Gateway returns the flows of owner OwnerGateway: those that depend on the
@@ -35,6 +40,7 @@ func Gateway(p GatewayParams) []flow.Flow {
 		b.add(TableOutput, prioMain, flow.Match{dest(toTunnel)}, flow.Output{Port: p.TunnelPort})
 	}
 	b.exemptNode(p)
+	b.gatewayServices(p)
 	for _, a := range p.Addrs {
 		ask := flow.Match{source(fromPod), flow.EthType(flow.EthTypeARP), flow.ARPOp(arpRequest), flow.Addr(flow.FieldARPTPA, a)}
 		if a.Is6() {
@@ -71,7 +77,7 @@ func Node(p NodeParams) []flow.Flow {
 		from, local = flow.FieldTunIPv6Src, flow.FieldTunIPv6Src
 	}
 	b.add(TableSpoofGuard, prioMain, flow.Match{source(fromTunnel), flow.Addr(from, p.Endpoint.Remote)},
-		flow.GotoTable{Table: TableConntrack})
+		flow.GotoTable{Table: TableServiceReturn})
 	encapsulate := []flow.Action{
 		flow.Set(flow.Addr(local, p.Endpoint.Local)),
 		flow.SetTunDst(p.Endpoint.Remote),
@@ -84,7 +90,10 @@ func Node(p NodeParams) []flow.Flow {
 		b.add(TableL3Forward, prioRoute, flow.Match{notFrom(fromTunnel), flow.EthTypeOf(c.Addr()), flow.IPDst(c)}, encapsulate...)
 	}
 	for _, a := range p.Addrs {
-		b.add(TableL3Forward, prioRoute, flow.Match{source(fromPod), flow.EthTypeOf(a), flow.IPDst(single(a))}, encapsulate...)
+		to := flow.Match{flow.EthTypeOf(a), flow.IPDst(single(a))}
+		b.add(TableL3Forward, prioRoute, append(flow.Match{source(fromPod)}, to...), encapsulate...)
+		// An endpoint on the node itself: the source will be a Pod address, too.
+		b.add(TableL3Forward, prioRoute, append(flow.Match{source(fromGateway), mark(serviceMark)}, to...), encapsulate...)
 	}
 	return b.flows
 }

@@ -3,13 +3,15 @@
 package pipeline
 
 import (
+	"math"
 	"net/netip"
+	"time"
 
 	"github.com/waymark-net/waymark/ovs/flow"
 )
 
-// This file is what package service builds with: how a packet of a Pod finds a
-// Service, how an endpoint takes its place, and how a Pod reaches itself.
+// This file is what package service builds with: how a packet finds a Service,
+// and how an endpoint takes its place.
 
 // OwnerServicePrefix begins the owners of the flows of Services.
 const OwnerServicePrefix = "service/"
@@ -17,20 +19,25 @@ const OwnerServicePrefix = "service/"
 // OwnerService is the owner of the flows and groups of a Service.
 func OwnerService(namespace, name string) string { return OwnerServicePrefix + namespace + "/" + name }
 
-// The addresses that a Pod sees as its client when a Service leads it back to
-// itself. A Pod would take a packet from its own address for a forgery, and its
-// answer would never leave it. Both are the same on every node and never leave
-// the switch: the Pod that has such a packet is the one that gets the answer.
-//
-// No router forwards 169.254.0.0/16 (RFC 3927, section 7); the address is none
-// of those in use there by clouds or resolvers. IPv6's fe80::/10 would not do:
-// a Pod would look for it on its own link instead of at its gateway. 100::/64
-// is set aside for what is to be discarded (RFC 6666), so that nobody has an
-// address of it, and what escapes is not carried on.
+// The addresses by which the kernel hands the switch what comes to a NodePort:
+// the port is kept, the address of the node is not. They never leave the node.
+// Of 169.254.0.0/16 see Hairpin4.
 var (
-	Hairpin4 = netip.AddrFrom4([4]byte{169, 254, 87, 77})
-	Hairpin6 = netip.AddrFrom16([16]byte{0: 0x01, 14: 0x57, 15: 0x4d})
+	NodePort4 = netip.AddrFrom4([4]byte{169, 254, 87, 78})
+	NodePort6 = netip.AddrFrom16([16]byte{0: 0x01, 14: 0x57, 15: 0x4e})
 )
+
+// Aliases4 and Aliases6 are the addresses by which the kernel hands the switch
+// what comes to addresses of Services to the outside. Only their ports that are
+// a Service's may leave the kernel's own ways: the address may be the node's, or
+// that of another machine.
+var (
+	Aliases4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 96, 0}), 19)
+	Aliases6 = netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0x01, 10: 0x57, 11: 0x4e}), 96)
+)
+
+// RefuseMeter is the meter of what table Refuse reports.
+const RefuseMeter uint32 = 2
 
 // Frontend is where a Service is reached.
 type Frontend struct {
@@ -38,36 +45,111 @@ type Frontend struct {
 	// Protocol is one of flow.ProtoTCP, ProtoUDP and ProtoSCTP.
 	Protocol uint8
 	Port     uint16
+	// Outside limits it to what comes neither from a Pod nor from the node.
+	Outside bool
+	// Range limits it to clients in a prefix, if it is valid.
+	Range netip.Prefix
 }
 
-// ServiceShares is the flows that share the new connections to a frontend out
+// LearnedTables are those whose flows the switch makes.
+func LearnedTables() []uint8 { return []uint8{TableServiceAffinity} }
+
+// ToGroup is what a Frontend does with a set of endpoints that is one group.
+func ToGroup(group uint32) []flow.Action { return []flow.Action{flow.ToGroup{ID: group}} }
+
+// ToEndpoints is what a Frontend does with any other set of endpoints; number is
+// the set's. With affinity a client keeps its endpoint.
+func ToEndpoints(number uint32, affinity bool) []flow.Action {
+	actions := []flow.Action{flow.SetReg(endpointsRegister, number, wholeRegister)}
+	if affinity {
+		actions = append(actions, flow.Resubmit{Table: TableServiceAffinity})
+	}
+	return append(actions, flow.GotoTable{Table: TableServiceLB})
+}
+
+// Refuse is what a Frontend does without endpoints.
+func Refuse() []flow.Action { return next(TableRefuse) }
+
+// Ignore is what a Frontend does that has endpoints, but none for the client.
+func Ignore() []flow.Action { return nil }
+
+// Flow is the flow that has a frontend do something.
+func (f Frontend) Flow(actions []flow.Action) flow.Flow {
+	_, dst := portsOf(f.Protocol)
+	match := flow.Match{
+		flow.CTState(flow.CTNew|flow.CTTracked, 0), flow.EthTypeOf(f.Addr), flow.IPProto(f.Protocol),
+		flow.IPDst(single(f.Addr)), flow.Uint(dst, uint64(f.Port)),
+	}
+	priority := prioMain
+	if f.Outside {
+		priority = prioExact
+		match = append(match, flow.Reg(metaRegister, fromGateway, sourceMask|exemptBit))
+	}
+	if f.Range.IsValid() {
+		match = append(match, flow.IPSrc(f.Range))
+	}
+	return flow.Flow{Table: TableServiceFront, Priority: priority, Match: match, Actions: actions}
+}
+
+// OutOfRange is the flow that drops what comes to a frontend from clients that
+// none of its ranges has.
+func (f Frontend) OutOfRange() flow.Flow {
+	f.Outside, f.Range = false, netip.Prefix{}
+	dropped := f.Flow(nil)
+	dropped.Priority = prioRoute
+	return dropped
+}
+
+// Shares is the flows that share the new connections to a set of endpoints out
 // among groups, by the client's port. There must be a power of two of them.
 // Their first bit does not count: Linux chooses even ports for what connects.
-// Without a group, connections are dropped, and counted.
-func ServiceShares(f Frontend, groups []uint32) []flow.Flow {
-	if len(groups) == 0 {
-		return []flow.Flow{{Table: TableServiceLB, Priority: prioMain, Match: f.match()}}
+func Shares(number uint32, is4 bool, protocol uint8, groups []uint32) []flow.Flow {
+	f := families()[1]
+	if is4 {
+		f = families()[0]
 	}
+	src, _ := portsOf(protocol)
 	flows := make([]flow.Flow, 0, len(groups))
 	for i, g := range groups {
-		m := f.match()
+		m := flow.Match{flow.EthType(f.ethType), flow.IPProto(protocol), flow.Reg(endpointsRegister, number, wholeRegister)}
 		if n := len(groups); n > 1 {
-			src, _ := portsOf(f.Protocol)
 			m = append(m, flow.UintMask(src, uint64(i)<<1, uint64(n-1)<<1))
 		}
-		flows = append(flows, flow.Flow{
-			Table: TableServiceLB, Priority: prioMain, Match: m, Actions: []flow.Action{flow.ToGroup{ID: g}},
-		})
+		flows = append(flows, flow.Flow{Table: TableServiceLB, Priority: prioMain, Match: m, Actions: ToGroup(g)})
 	}
 	return flows
 }
 
-func (f Frontend) match() flow.Match {
-	_, dst := portsOf(f.Protocol)
-	return flow.Match{
-		flow.CTState(flow.CTNew|flow.CTTracked, 0), flow.EthTypeOf(f.Addr), flow.IPProto(f.Protocol),
-		flow.IPDst(single(f.Addr)), flow.Uint(dst, uint64(f.Port)),
+// Sticky is the flow that gives a connection the endpoint that its client had.
+func Sticky(number, endpoint uint32, to netip.AddrPort) flow.Flow {
+	return flow.Flow{
+		Table: TableServiceLB, Priority: prioExact,
+		Match: flow.Match{
+			flow.EthTypeOf(to.Addr()),
+			flow.Reg(endpointsRegister, number, wholeRegister), flow.Reg(stickyRegister, endpoint, wholeRegister),
+		},
+		Actions: Endpoint(to),
 	}
+}
+
+// Stick is the actions that make a client keep an endpoint of a set until it has
+// made no connection for a while. Open vSwitch counts at most 65535 seconds; a
+// flow that is to live longer has no end of its own.
+func Stick(number uint32, is4 bool, endpoint uint32, affinity time.Duration) []flow.Action {
+	f := families()[1]
+	if is4 {
+		f = families()[0]
+	}
+	learn := flow.Learn{
+		Table: TableServiceAffinity, Priority: prioMain,
+		Match: flow.Match{flow.EthType(f.ethType), flow.Reg(endpointsRegister, number, wholeRegister)},
+		Copy:  []flow.Field{f.src},
+		Load:  []flow.LearnLoad{{Dest: flow.Whole(flow.FieldReg(stickyRegister)), Value: uint64(endpoint)}},
+	}
+	if seconds := affinity / time.Second; seconds <= math.MaxUint16 {
+		learn.IdleTimeout = uint16(seconds)
+	}
+	return []flow.Action{learn}
 }
 
 func portsOf(protocol uint8) (src, dst flow.Field) {
@@ -80,10 +162,12 @@ func portsOf(protocol uint8) (src, dst flow.Field) {
 	return flow.FieldTCPSrc, flow.FieldTCPDst
 }
 
-// ClusterIP is the flow that drops, and counts, what Pods send to an address of
-// a Service other than to its ports. No network carries such addresses.
+// ClusterIP is the flow that refuses what goes to an address of a Service other
+// than to its ports. No network carries such addresses.
 func ClusterIP(a netip.Addr) flow.Flow {
-	return flow.Flow{Table: TableServiceLB, Priority: prioRest, Match: flow.Match{flow.EthTypeOf(a), flow.IPDst(single(a))}}
+	return flow.Flow{
+		Table: TableServiceFront, Priority: prioRest, Match: flow.Match{flow.EthTypeOf(a), flow.IPDst(single(a))}, Actions: Refuse(),
+	}
 }
 
 // Endpoint is the actions that make an address and port the endpoint of a new
@@ -116,32 +200,44 @@ func (b *builder) baseService() {
 			flow.Move{Source: flow.Whole(f.src), Dest: flow.Whole(f.endpoint)}, translate)
 		b.add(TableConntrackNAT, prioDefault, ours, translate)
 		b.peer(TablePeerSource, prioExact, flow.Match{has(replyBit), mark(serviceMark), flow.EthType(f.ethType)}, f.endpoint, f.peer)
-
-		// An answer of a Pod to itself. Nothing else goes to that address.
-		b.add(TableConntrack, prioExact, flow.Match{source(fromPod), flow.EthType(f.ethType), flow.IPDst(single(f.hairpin))},
-			setBit(hairpinBit), flow.Move{Source: flow.Whole(f.src), Dest: flow.Whole(f.dst)}, f.track())
 	}
-	b.add(TableConntrackNAT, prioForbid, flow.Match{has(hairpinBit), flow.UintMask(flow.FieldCTMark, 0, serviceMark)})
-	// Only what is not known to be part of a connection looks for a Service.
-	b.add(TableConntrackState, prioRest,
-		flow.Match{source(fromPod), flow.CTState(flow.CTTracked, flow.CTReply|flow.CTEstablished)},
-		flow.GotoTable{Table: TableServiceLB})
+	b.baseHairpin()
+	b.findService(fromPod)
 	b.add(TablePolicyPort, prioRoute-10, flow.Match{mark(serviceMark), flow.CTState(flow.CTTracked, flow.CTInvalid)}, flow.Move{
 		Source: endpointPort,
 		Dest:   flow.Subfield{Field: flow.FieldReg(policyPortRegister), N: endpointPort.N},
 	})
 }
 
-// hairpin sends a Pod what a Service leads from it to itself. Policies are not
-// asked: a Pod may always reach itself.
-func (b *builder) hairpin(p PodPort) {
-	back := flow.Match{flow.InPort(p.Port), dest(toPod), toJudged(p.Port)}
-	b.add(TableOutput, prioExact, back, flow.Output{Port: flow.PortInPort})
-	for _, a := range p.Addrs {
-		f := familyOf(a)
-		b.add(TableJudgeSource, prioExact, flow.Match{flow.InPort(p.Port), flow.EthType(f.ethType), flow.IPDst(single(a))},
-			setBit(exemptBit), flow.GotoTable{Table: TableL3Forward})
-		b.add(TableOutput, prioForbid, append(flow.Match{flow.EthType(f.ethType), flow.IPSrc(single(a))}, back...),
-			flow.Set(flow.Addr(f.src, f.hairpin)), flow.Output{Port: flow.PortInPort})
+// findService has packets of a source look for a Service: only those that are
+// not known to be part of a connection.
+func (b *builder) findService(from uint32) {
+	b.add(TableConntrackState, prioRest,
+		flow.Match{source(from), flow.CTState(flow.CTTracked, flow.CTReply|flow.CTEstablished)},
+		flow.GotoTable{Table: TableServiceFront})
+}
+
+// gatewayServices is for what the kernel sends to Services.
+func (b *builder) gatewayServices(p GatewayParams) {
+	// What has passed the kernel, from the outside or to it, may go back there.
+	b.add(TableOutput, prioExact, flow.Match{flow.InPort(p.Port), dest(toGateway)}, flow.Output{Port: flow.PortInPort})
+	if !p.Services {
+		return
 	}
+	b.findService(fromGateway)
+	for _, a := range p.ServiceAddrs {
+		f := familyOf(a)
+		b.add(TableServiceReturn, prioMain, flow.Match{notFrom(fromPod), flow.EthType(f.ethType), flow.IPDst(single(a))},
+			flow.CT{Zone: f.sourceZone, Table: TableConntrack, NAT: &flow.NAT{Kind: flow.NATRestore}})
+		b.add(TableServiceSource, prioMain, flow.Match{flow.EthType(f.ethType)}, flow.CT{
+			Commit: true, Zone: f.sourceZone, Table: TableOutput, NAT: &flow.NAT{Kind: flow.NATSource, AddrMin: a},
+		})
+	}
+}
+
+// elsewhere matches what the kernel sent to a Service and what leaves for an
+// endpoint that is no Pod of the node.
+func (b *builder) elsewhere() flow.Match {
+	const notToPod = toGateway & toTunnel
+	return flow.Match{flow.Reg(metaRegister, fromGateway|notToPod, sourceMask|notToPod|replyBit), mark(serviceMark)}
 }

@@ -15,10 +15,12 @@ const (
 	TableClassify       uint8 = 0
 	TableSpoofGuard     uint8 = 10
 	TableNeighbour      uint8 = 20
+	TableServiceReturn  uint8 = 21
 	TableConntrack      uint8 = 22
 	TableConntrackNAT   uint8 = 23
 	TableConntrackState uint8 = 24
-	TableServiceLB      uint8 = 25
+	TableServiceFront   uint8 = 25
+	TableServiceLB      uint8 = 26
 	TableJudgeSource    uint8 = 27
 	TableVerdictSource  uint8 = 28
 	TableL3Forward      uint8 = 35
@@ -26,7 +28,9 @@ const (
 	TableJudgeDest      uint8 = 41
 	TableVerdictDest    uint8 = 42
 	TableDenied         uint8 = 44
+	TableRefuse         uint8 = 46
 	TableCommit         uint8 = 48
+	TableServiceSource  uint8 = 49
 	TableOutput         uint8 = 50
 
 	TablePeerDest        uint8 = 55
@@ -34,6 +38,7 @@ const (
 	TablePeerAddress     uint8 = 60
 	TablePeerBlock       uint8 = 61
 	TablePolicyPort      uint8 = 62
+	TableServiceAffinity uint8 = 63
 	TableEgressAdmin     uint8 = 70
 	TableEgressPolicy    uint8 = 71
 	TableEgressIsolate   uint8 = 72
@@ -59,7 +64,7 @@ type Table struct {
 
 // Tables returns the pipeline.
 func Tables() []Table {
-	return slices.Concat(entryTables(), conntrackTables(), forwardTables(), peerTables(),
+	return slices.Concat(entryTables(), conntrackTables(), judgeTables(), forwardTables(), peerTables(),
 		ruleTables("Egress", TableEgressAdmin), ruleTables("Ingress", TableIngressAdmin))
 }
 
@@ -81,6 +86,11 @@ func entryTables() []Table {
 		{
 			ID: TableNeighbour, Name: "Neighbour",
 			Purpose: "Carries ARP and neighbour discovery between Pods and the gateway. Pods never see each other's.",
+			Miss:    next(TableServiceReturn),
+		},
+		{
+			ID: TableServiceReturn, Name: "ServiceReturn",
+			Purpose: "Gives answers to the node's Service address the address of the client back.",
 			Miss:    next(TableConntrack),
 		},
 	}
@@ -105,11 +115,21 @@ func conntrackTables() []Table {
 			Miss: next(TableJudgeSource),
 		},
 		{
-			ID: TableServiceLB, Name: "ServiceLB",
-			Purpose: "Gives a new connection of a Pod to a Service an endpoint. What goes to the address of a Service, but " +
-				"not to a port of it that has endpoints, ends here.",
+			ID: TableServiceFront, Name: "ServiceFront",
+			Purpose: "Finds the set of endpoints for a new connection to a Service. What goes to a Service without " +
+				"endpoints, or to another port of a ClusterIP, is refused.",
 			Miss: next(TableJudgeSource),
 		},
+		{
+			ID: TableServiceLB, Name: "ServiceLB",
+			Purpose: "Gives the connection an endpoint of the set: the one that the client had before where the Service " +
+				"asks for it, else any.",
+		},
+	}
+}
+
+func judgeTables() []Table {
+	return []Table{
 		{
 			ID: TableJudgeSource, Name: "JudgeSource",
 			Purpose: "Judges what a local Pod sends that policies speak of: its egress, or its ingress for an answer. " +
@@ -153,9 +173,20 @@ func forwardTables() []Table {
 			Purpose: "The end of what policies deny. The flow of the rule or of the isolated Pod counted it.",
 		},
 		{
+			ID: TableRefuse, Name: "Refuse",
+			Purpose: "Reports to the agent what nobody serves, at a limited rate. It tells the sender.",
+			Miss:    []flow.Action{flow.Controller{MaxLen: 0xffff, Userdata: []byte{TableRefuse}, Meter: RefuseMeter}},
+		},
+		{
 			ID: TableCommit, Name: "Commit",
 			Purpose: "Records a new connection with the rules that allowed it.",
 			Miss:    next(TableOutput),
+		},
+		{
+			ID: TableServiceSource, Name: "ServiceSource",
+			Purpose: "Gives what the kernel sent to a Service, and what leaves for an endpoint elsewhere, the node's Service " +
+				"address as its source, so that the answers come back here.",
+			Miss: next(TableOutput),
 		},
 		{
 			ID: TableOutput, Name: "Output",
@@ -185,6 +216,11 @@ func peerTables() []Table {
 		{
 			ID: TablePolicyPort, Name: "PolicyPort", Subroutine: true,
 			Purpose: "Finds the destination port of the connection's first packet.",
+		},
+		{
+			ID: TableServiceAffinity, Name: "ServiceAffinity", Subroutine: true,
+			Purpose: "Finds the endpoint that a client of a Service had before. The switch itself makes these flows, when a " +
+				"bucket of a group learns who was given what.",
 		},
 	}
 }
@@ -245,6 +281,10 @@ const (
 	policyPortRegister   = 7
 	endpointRegister     = 8  // and those up to 11, for IPv6
 	peerRegister         = 12 // and those up to 15, for IPv6
+
+	// Before a packet is judged, what is found out about its Service.
+	endpointsRegister = 12
+	stickyRegister    = 13
 
 	sourceMask  uint32 = 0x7
 	fromPod     uint32 = 0x1
@@ -310,8 +350,8 @@ func Registers() []Register {
 		{N: endpointRegister + 1, Mask: wholeRegister, Name: "Endpoint", Purpose: "IPv6 addresses go on here"},
 		{N: endpointRegister + 2, Mask: wholeRegister, Name: "Endpoint", Purpose: "and here"},
 		{N: endpointRegister + 3, Mask: wholeRegister, Name: "Endpoint", Purpose: "and here"},
-		{N: peerRegister, Mask: wholeRegister, Name: "Peer", Purpose: "the address of the other end, IPv4"},
-		{N: peerRegister + 1, Mask: wholeRegister, Name: "Peer", Purpose: "IPv6 addresses go on here"},
+		{N: peerRegister, Mask: wholeRegister, Name: "Peer", Purpose: "before that, the set of endpoints of the Service; the address of the other end, IPv4"},
+		{N: peerRegister + 1, Mask: wholeRegister, Name: "Peer", Purpose: "before that, the endpoint that the client had; IPv6 addresses go on here"},
 		{N: peerRegister + 2, Mask: wholeRegister, Name: "Peer", Purpose: "and here"},
 		{N: peerRegister + 3, Mask: wholeRegister, Name: "Peer", Purpose: "and here"},
 	}

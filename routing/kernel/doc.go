@@ -8,6 +8,7 @@
 //
 //   - Routes of the main table with protocol 87: [Routes.Apply]. Routes of any
 //     other protocol are never touched, also when they stand in the way.
+//   - Routes of the main table with protocol 88, to Services: [ServiceRoutes.Apply].
 //   - The permanent neighbours of the gateway interface: [Neighbours.Apply].
 //   - The addresses and MTU of the gateway interface: [WaitLink], [ConfigureLink].
 //   - The sysctls named in [EnsureSysctls].

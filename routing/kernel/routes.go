@@ -114,6 +114,9 @@ func listRoutes(links *linkNames) ([]netlink.Route, []observed, error) {
 	}
 	var out []observed
 	for i, nr := range raw {
+		if nr.Protocol == ServiceProtocol {
+			continue // many, and of a metric of their own
+		}
 		if o, ok := fromNetlink(nr, links); ok {
 			o.ref = i
 			out = append(out, o)

@@ -170,6 +170,8 @@ func TestClassify(t *testing.T) {
 		{"address", unix.RTM_DELADDR, nil, ChangedAddresses, 0},
 		{"own route gone", unix.RTM_DELROUTE, rtmsg(254, Protocol), ChangedRoutes, 0},
 		{"own route new", unix.RTM_NEWROUTE, rtmsg(254, Protocol), 0, 0},
+		{"route to a Service gone", unix.RTM_DELROUTE, rtmsg(254, ServiceProtocol), ChangedServiceRoutes, 0},
+		{"route to a Service new", unix.RTM_NEWROUTE, rtmsg(254, ServiceProtocol), 0, 0},
 		{"foreign route new", unix.RTM_NEWROUTE, rtmsg(254, 4), ChangedRoutes, 0},
 		{"another table", unix.RTM_DELROUTE, rtmsg(255, 2), 0, 0},
 		{"neighbour gone", unix.RTM_DELNEIGH, []byte{unix.AF_INET, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0}, ChangedNeighbours, 9},

@@ -23,8 +23,10 @@ const (
 	ChangedLinks
 	ChangedAddresses
 	ChangedNeighbours
+	// ChangedServiceRoutes are those of ServiceProtocol.
+	ChangedServiceRoutes
 
-	changedAll = ChangedRoutes | ChangedLinks | ChangedAddresses | ChangedNeighbours
+	changedAll = ChangedRoutes | ChangedLinks | ChangedAddresses | ChangedNeighbours | ChangedServiceRoutes
 )
 
 // WatcherParams are what NewWatcher needs.
@@ -137,9 +139,12 @@ func classify(m syscall.NetlinkMessage) (c Change, neighOn int) {
 			return 0, 0
 		}
 		msg := nl.DeserializeRtMsg(m.Data)
-		if msg.Table != unix.RT_TABLE_MAIN || msg.Flags&unix.RTM_F_CLONED != 0 ||
-			m.Header.Type == unix.RTM_NEWROUTE && msg.Protocol == Protocol {
+		ours := msg.Protocol == Protocol || msg.Protocol == ServiceProtocol
+		if msg.Table != unix.RT_TABLE_MAIN || msg.Flags&unix.RTM_F_CLONED != 0 || ours && m.Header.Type == unix.RTM_NEWROUTE {
 			return 0, 0
+		}
+		if msg.Protocol == ServiceProtocol {
+			return ChangedServiceRoutes, 0
 		}
 		return ChangedRoutes, 0
 	case unix.RTM_DELNEIGH:

@@ -140,7 +140,7 @@ func examples() []example {
 
 // service is a Service with two endpoints in IPv4 and none in IPv6.
 func service() example {
-	c := &services.Compiler{}
+	c := services.New()
 	e := services.Port{Protocol: services.TCP, Port: 80}
 	for _, ap := range []string{"10.10.1.2:8080", "10.10.2.7:8080"} {
 		e.Endpoints = append(e.Endpoints, services.Endpoint{AddrPort: netip.MustParseAddrPort(ap), Ready: true})

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Host is what the node itself has to do for Services.
+type Host struct {
+	// Routes are the addresses that the kernel is to route into the switch.
+	Routes []netip.Addr
+	// NodePorts are the ports at addresses of the node, Aliases those at other
+	// addresses, that the kernel is to hand the switch under another address.
+	NodePorts []NodePort
+	Aliases   []Alias
+	// HealthChecks are the ports at which load balancers ask for endpoints.
+	HealthChecks []HealthCheck
+	// Announced are the addresses to the outside that the node may announce:
+	// where the Service has endpoints, of the node with ExternalLocal.
+	Announced []Announcement
+}
+
+// NodePort is a port at addresses of the node.
+type NodePort struct {
+	Key      Key
+	Protocol Protocol
+	Port     uint16
+}
+
+// Alias says that what comes for a port of an address gets another address.
+type Alias struct {
+	Protocol Protocol
+	At       netip.AddrPort
+	To       netip.Addr
+}
+
+// HealthCheck is how many endpoints of the node can serve.
+type HealthCheck struct {
+	Key       Key
+	Port      uint16
+	Endpoints int
+}
+
+// Announcement is an address of a Service to the outside.
+type Announcement struct {
+	Key  Key
+	Addr netip.Addr
+}
+
+// Host returns what the Services asked of the node at the last Flush, in order,
+// and whether that has changed since the last call. The lists are not changed
+// afterwards.
+func (c *Compiler) Host() (h Host, changed bool) {
+	if !c.rehost {
+		return c.host, false
+	}
+	c.rehost = false
+	for _, k := range slices.SortedFunc(maps.Keys(c.services), Key.compare) {
+		s := c.services[k].host
+		h.Routes = append(h.Routes, s.Routes...)
+		h.NodePorts = append(h.NodePorts, s.NodePorts...)
+		h.Aliases = append(h.Aliases, s.Aliases...)
+		h.HealthChecks = append(h.HealthChecks, s.HealthChecks...)
+		h.Announced = append(h.Announced, s.Announced...)
+	}
+	slices.SortFunc(h.Routes, netip.Addr.Compare)
+	h.Routes = slices.Compact(h.Routes)
+	slices.SortFunc(h.NodePorts, func(a, b NodePort) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	slices.SortFunc(h.Aliases, func(a, b Alias) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	c.host = h
+	return h, true
+}
+
+func (c *Compiler) hostOf(s *compiled) Host {
+	var h Host
+	if c.node.ClusterIPsOnly {
+		return h
+	}
+	k := s.service.Key
+	h.Routes = s.service.ClusterIPs
+	for _, p := range s.service.Ports {
+		if p.NodePort != 0 && c.ownsNodePort(k, s, p) {
+			h.NodePorts = append(h.NodePorts, NodePort{k, p.Protocol, p.NodePort})
+		}
+	}
+	for _, o := range s.service.outside() {
+		to := c.aliases.of[o.addr]
+		for _, f := range s.frontends {
+			if to.IsValid() && f.addr == to && c.places.owner(f.place) == k {
+				h.Aliases = append(h.Aliases, Alias{f.protocol, netip.AddrPortFrom(o.addr, f.port), to})
+			}
+		}
+		if s.announced(o.addr) {
+			h.Announced = append(h.Announced, Announcement{k, o.addr})
+		}
+	}
+	if s.service.HealthCheckPort != 0 && s.service.ExternalLocal {
+		h.HealthChecks = append(h.HealthChecks, HealthCheck{k, s.service.HealthCheckPort, s.localEndpoints(c.node)})
+	}
+	return h
+}
+
+// ownsNodePort reports whether a Service has a NodePort in any family.
+func (c *Compiler) ownsNodePort(k Key, s *compiled, p Port) bool {
+	return slices.ContainsFunc(s.frontends, func(f frontend) bool {
+		return f.isNodePort() && f.port == p.NodePort && f.protocol == p.Protocol && c.places.owner(f.place) == k
+	})
+}
+
+// announced reports whether a client from outside would get an endpoint of any
+// port at an address.
+func (s *compiled) announced(a netip.Addr) bool {
+	return slices.ContainsFunc(s.frontends, func(f frontend) bool {
+		return f.addr == a && f.port != 0 && f.outside != refused && f.outside != ignored
+	})
+}
+
+// localEndpoints counts the addresses of the node that serve any port.
+func (s *compiled) localEndpoints(n Node) int {
+	count := map[netip.Addr]bool{}
+	for _, p := range s.service.Ports {
+		for _, is4 := range []bool{true, false} {
+			for _, e := range p.choose(n, is4, s.service.PublishNotReady).local {
+				count[e.Addr()] = true
+			}
+		}
+	}
+	return len(count)
+}
