@@ -195,15 +195,16 @@ func packetInFormat(xid uint32) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(b, nxPacketIn2Format), nil
 }
 
-// reasonAction is the bit of OFPR_ACTION.
-const reasonAction = 1 << 1
+// packetReasons are OFPR_NO_MATCH, which is said of the Controller action of a
+// flow of priority 0 that matches everything, and OFPR_ACTION, of all others.
+const packetReasons = 1<<0 | 1<<1
 
 // packetInsOnly asks for packets of the Controller action and for no other
 // message (OFPT_SET_ASYNC, OpenFlow 1.3.5, 7.3.10).
 func packetInsOnly(xid uint32) ([]byte, error) {
 	b := appendHeader(nil, of.Type_SetAsync, headerLen+24, xid)
-	b = binary.BigEndian.AppendUint32(b, reasonAction)
-	b = binary.BigEndian.AppendUint32(b, reasonAction)
+	b = binary.BigEndian.AppendUint32(b, packetReasons)
+	b = binary.BigEndian.AppendUint32(b, packetReasons)
 	return append(b, make([]byte, 16)...), nil
 }
 

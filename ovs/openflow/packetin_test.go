@@ -188,7 +188,7 @@ func TestPacketInsConnect(t *testing.T) {
 				t.Errorf("format (-want +got):\n%s", diff)
 			}
 			async := p.next(of.Type_SetAsync)
-			if diff := cmp.Diff([]byte{0, 0, 0, 2, 0, 0, 0, 2}, async[headerLen:headerLen+8]); diff != "" {
+			if diff := cmp.Diff([]byte{0, 0, 0, 3, 0, 0, 0, 3}, async[headerLen:headerLen+8]); diff != "" {
 				t.Errorf("asynchronous messages (-want +got):\n%s", diff)
 			}
 			barrier := parseHeader(p.next(of.Type_BarrierRequest)).xid
