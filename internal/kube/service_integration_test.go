@@ -92,11 +92,11 @@ func testServiceEvent(t *testing.T, admin, agent *kube.Clients, w *kube.ServiceW
 	running.Go(func() { _ = events.Run(ctx) })
 	events.Set(k, []kube.ServiceProblem{{Reason: kube.ReasonNodePortInUse, Message: "a program listens", Here: true}})
 	testnet.WaitFor(t, deadline, func() error {
-		list, err := admin.Core.CoreV1().Events(k.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.kind=Service,involvedObject.name=" + k.Name})
+		list, err := admin.Core.CoreV1().Events(k.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=" + kube.ReasonNodePortInUse})
 		if err != nil {
 			return err
 		}
-		if len(list.Items) != 1 || list.Items[0].Reason != kube.ReasonNodePortInUse || list.Items[0].InvolvedObject.UID == "" {
+		if len(list.Items) != 1 || list.Items[0].InvolvedObject.Name != k.Name || list.Items[0].InvolvedObject.UID == "" {
 			return fmt.Errorf("Events of %s: %+v", k, list.Items)
 		}
 		return nil
