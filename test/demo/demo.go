@@ -39,6 +39,9 @@ func run(ctx context.Context, o options) error {
 	if err := workload.Deploy(ctx, lab); err != nil {
 		return fmt.Errorf("starting Pods: %w", err)
 	}
+	if err := workload.DeployWeb(ctx, lab); err != nil {
+		return err
+	}
 	if err := show(ctx, o, lab); err != nil {
 		return err
 	}
@@ -54,6 +57,17 @@ func run(ctx context.Context, o options) error {
 	result := matrix.Run(ctx, matrix.Params{Endpoints: ends})
 	rep.Add(result.Rows()...)
 	fmt.Fprintf(o.out, "\nWho reaches whom, over TCP, UDP and ICMP\n\n%s\n", result.Grid())
+	web, err := workload.CheckWeb(ctx, lab)
+	if err != nil {
+		return err
+	}
+	rep.Add(web...)
+	fmt.Fprintln(o.out, "Names, and the Service web")
+	fmt.Fprintln(o.out)
+	for _, row := range web {
+		fmt.Fprintf(o.out, "%s %s: %s\n", map[bool]string{true: "✓", false: "✗"}[*row.OK], row.Case, row.Note)
+	}
+	fmt.Fprintln(o.out)
 	if err := rep.Write(o.report); err != nil {
 		return err
 	}
@@ -83,6 +97,7 @@ func show(ctx context.Context, o options, lab *cluster.Lab) error {
 	for _, look := range [][]string{
 		{"get", "nodes", "-o", "wide"},
 		{"get", "pods", "-A", "-o", "wide"},
+		{"get", "services", "-A", "-o", "wide"},
 		{"get", "bgppeers,bgpsessions"},
 	} {
 		out, err := lab.Kubectl(ctx, look...)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo starts a real cluster on this machine and shows that it works:
-// nodes, Pods, what the routers know, who reaches whom. It writes what it found
-// to out/demo/report.json.
+// nodes, Pods, what the routers know, who reaches whom, names and a Service. It
+// writes what it found to out/demo/report.json.
 package main
 
 import (
