@@ -65,15 +65,15 @@ func try(ctx context.Context, target Target) Result {
 	}
 	if err != nil {
 		result.After = millis(time.Since(begun))
-		result.Reason, result.Error = reason(err), err.Error()
+		result.Reason, result.Error = Reason(err), err.Error()
 		return result
 	}
 	result.OK = true
 	return result
 }
 
-// reason classifies an error.
-func reason(err error) string {
+// Reason classifies the error of an exchange: one of the reasons of a [Result].
+func Reason(err error) string {
 	var timeout net.Error
 	var name *net.DNSError
 	switch {
