@@ -15,13 +15,10 @@ import (
 	"github.com/waymark-net/waymark/test/report"
 )
 
-// name is what the demo's lab is called.
-const name = "demo"
-
 type options struct {
-	mode, families, report string
-	nodes                  int
-	out                    io.Writer
+	name, mode, families, report string
+	nodes                        int
+	out                          io.Writer
 }
 
 func run(ctx context.Context, o options) error {
@@ -30,7 +27,7 @@ func run(ctx context.Context, o options) error {
 		Command: fmt.Sprintf("make demo MODE=%s FAMILIES=%s NODES=%d", o.mode, o.families, o.nodes),
 		Source:  ".",
 	})
-	d := cluster.Default(name)
+	d := cluster.Default(o.name)
 	d.Mode = o.mode
 	d.Network.Families = topology.Families(o.families)
 	d.Network.Nodes = o.nodes
@@ -60,7 +57,7 @@ func run(ctx context.Context, o options) error {
 	if err := rep.Write(o.report); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.out, goOn, o.report)
+	fmt.Fprintf(o.out, goOn, o.report, o.name)
 	if failed := rep.Failed(); len(failed) > 0 {
 		for _, f := range result.Failures() {
 			fmt.Fprintln(o.out, "failed:", f)
@@ -72,13 +69,13 @@ func run(ctx context.Context, o options) error {
 
 const goOn = `The report is in %s. How to go on:
 
-  export WAYMARK_LAB=demo
+  export WAYMARK_LAB=%s
   go run ./test/lab kubectl get nodes,bgpsessions,pods -A
   go run ./test/lab exec n1 ip route
   go run ./test/lab exec n1 ovs-ofctl -O OpenFlow13 dump-flows br-int
   go run ./test/lab exec torA vtysh -c 'show bgp ipv6'
   go run ./test/lab capture torA-spine
-  make demo-down
+  go run ./test/lab down
 `
 
 // show prints what a person wants to see first.

@@ -38,6 +38,7 @@ func newCommand() *cobra.Command {
 		RunE:          func(command *cobra.Command, _ []string) error { return run(command.Context(), o) },
 	}
 	f := command.Flags()
+	f.StringVar(&o.name, "name", "demo", "name of the lab")
 	f.StringVar(&o.mode, "mode", "noEncap", "traffic mode: noEncap, encap or hybrid")
 	f.StringVar(&o.families, "families", "dual", "IP families: dual, ipv4 or ipv6")
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, in two racks")
