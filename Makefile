@@ -44,19 +44,21 @@ e2e: ## The end-to-end suite on the lab (root); E2E_SKIP leaves cases out
 	$(GO) test -tags e2e -count=1 -timeout 40m -v $(if $(E2E_SKIP),-skip '$(E2E_SKIP)') ./test/e2e
 
 # The upstream suite to run, regular expressions for names of specs to run and
-# to leave out, KUBE_PROXY=1 for nodes with kube-proxy, KEEP=1 to keep the lab.
+# to leave out, how many specs to run at once (0: what the suite chooses),
+# KUBE_PROXY=1 for nodes with kube-proxy, KEEP=1 to keep the lab.
 .PHONY: e2e-upstream
 SUITE ?= netpol
 FOCUS ?=
 SKIP ?=
+PROCS ?= 0
 KUBE_PROXY ?=
 KEEP ?=
 # By way of the environment: expressions have quotes and dollars.
 e2e-upstream: export UPSTREAM_FOCUS = $(value FOCUS)
 e2e-upstream: export UPSTREAM_SKIP = $(value SKIP)
-e2e-upstream: ## An upstream suite on the lab (root): SUITE=netpol|cnp, MODE, FAMILIES, FOCUS, SKIP
+e2e-upstream: ## An upstream suite on the lab (root): SUITE=netpol|cnp|services, MODE, FAMILIES, FOCUS, SKIP
 	$(GO) run ./test/upstream $(SUITE) --mode=$(MODE) --families=$(FAMILIES) \
-	  --focus="$$UPSTREAM_FOCUS" --skip="$$UPSTREAM_SKIP" $(if $(KUBE_PROXY),--kube-proxy) $(if $(KEEP),--keep)
+	  --focus="$$UPSTREAM_FOCUS" --skip="$$UPSTREAM_SKIP" --procs=$(PROCS) $(if $(KUBE_PROXY),--kube-proxy) $(if $(KEEP),--keep)
 
 .PHONY: generate
 generate: ## Custom resource definitions, manifests, deepcopy code, the pipeline reference

@@ -27,6 +27,16 @@ var upstream = []struct {
 		3,
 	},
 	{"cnp", "CNPAdminTierPriorityField|CNPAdminTierEgressNodePeers|CNPBaselineTierIngressNamedPort", 7},
+	{
+		"services",
+		"should serve multiport endpoints from pods|" +
+			"should be able to create a functioning NodePort service|" +
+			"should have session affinity work for service with type clusterIP|" +
+			"should fallback to terminating endpoints when there are no ready endpoints with internalTrafficPolicy=Cluster|" +
+			`Secondary IP Family \[LinuxOnly\] should function for pod-Service: http|` +
+			"should provide DNS for services",
+		6,
+	},
 }
 
 func TestUpstream(t *testing.T) {
@@ -35,16 +45,18 @@ func TestUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	suites := map[string]*upstreamsuite.Suite{}
-	var images []string
 	for _, u := range upstream {
 		prepared, err := upstreamsuite.Prepare(t.Context(), u.suite, source, func(step string) { t.Log(step) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		suites[u.suite] = prepared
-		images = append(images, prepared.Images...)
 	}
-	lab := newLab(t, "upstream", func(d *cluster.Description) { d.Images = images })
+	lab := newLab(t, "upstream", func(d *cluster.Description) {
+		for _, prepared := range suites {
+			prepared.Describe(d)
+		}
+	})
 	for _, u := range upstream {
 		t.Run(u.suite, func(t *testing.T) {
 			dir := filepath.Join(source, "out/e2e/upstream", u.suite)

@@ -45,6 +45,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.families, "families", "dual", "IP families: dual, ipv4 or ipv6")
 	f.StringVar(&o.focus, "focus", "", "regular expression: only specs with such names")
 	f.StringVar(&o.skip, "skip", "", "regular expression: no specs with such names")
+	f.IntVar(&o.procs, "procs", 0, "specs to run at once, where a suite can (0: its own choice)")
 	f.BoolVar(&o.kubeProxy, "kube-proxy", false, "run kube-proxy on the nodes")
 	f.BoolVar(&o.keep, "keep", false, "keep the lab; one that is there already is used as it is")
 	f.StringVar(&o.dir, "out", "out/conformance", "folder for the results")

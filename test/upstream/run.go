@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type options struct {
 	suite, lab, mode, families, focus, skip, dir string
 
+	procs     int
 	kubeProxy bool
 	keep      bool
 	out       io.Writer
@@ -47,7 +49,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	dir := filepath.Join(o.dir, o.id())
-	found, err := upstream.Run(ctx, lab, suite.Run{Focus: o.focus, Skip: o.skip, Dir: dir, Progress: o.out})
+	found, err := upstream.Run(ctx, lab, suite.Run{Focus: o.focus, Skip: o.skip, Procs: o.procs, Dir: dir, Progress: o.out})
 	if err != nil {
 		return err
 	}
@@ -83,7 +85,7 @@ func (o options) start(ctx context.Context, upstream *suite.Suite) (*cluster.Lab
 	d.Mode = o.mode
 	d.Network.Families = topology.Families(o.families)
 	d.KubeProxy = o.kubeProxy
-	d.Images = upstream.Images
+	upstream.Describe(&d)
 	d.Progress = o.out
 	return cluster.Up(ctx, d)
 }
@@ -92,6 +94,9 @@ func (o options) start(ctx context.Context, upstream *suite.Suite) (*cluster.Lab
 // a suite do not replace those of the whole, which documents have.
 func (o options) id() string {
 	id := strings.ToLower(o.suite + "-" + o.mode + "-" + o.families)
+	if o.kubeProxy {
+		id += "-kube-proxy"
+	}
 	if o.focus != "" || o.skip != "" {
 		id += "-part"
 	}
@@ -113,7 +118,7 @@ func (o options) title(upstream *suite.Suite) string {
 func (o options) command() string {
 	command := fmt.Sprintf("make e2e-upstream SUITE=%s MODE=%s FAMILIES=%s", o.suite, o.mode, o.families)
 	for _, more := range []struct{ name, value string }{
-		{"FOCUS", o.focus}, {"SKIP", o.skip}, {"KUBE_PROXY", map[bool]string{true: "1"}[o.kubeProxy]},
+		{"FOCUS", o.focus}, {"SKIP", o.skip}, {"PROCS", map[bool]string{true: strconv.Itoa(o.procs)}[o.procs > 0]}, {"KUBE_PROXY", map[bool]string{true: "1"}[o.kubeProxy]},
 	} {
 		if more.value != "" {
 			command += fmt.Sprintf(" %s='%s'", more.name, strings.ReplaceAll(more.value, "'", `'\''`))

@@ -14,7 +14,8 @@
 // last layer.
 //
 // [Build] is called by the lab before it starts its first node, and by tests
-// that need a second tag. Everything happens in the calling goroutine; a file
-// lock keeps builds of several labs apart. Each tool runs in mount and PID
-// namespaces of its own, which end with it however it ends.
+// that need a second tag, [BuildPacked] by what runs upstream test suites.
+// Everything happens in the calling goroutine; a file lock keeps builds of
+// several labs apart. Each tool runs in mount and PID namespaces of its own,
+// which end with it however it ends.
 package image

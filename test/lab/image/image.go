@@ -87,8 +87,7 @@ func BuildProbe(ctx context.Context, options Options) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	path, _, err := b.probeBinary(ctx)
-	return path, err
+	return b.probeBinary(ctx)
 }
 
 // product makes the product's image with one tag.
@@ -136,30 +135,27 @@ func (b *builder) product(ctx context.Context, tag string) (Image, error) {
 
 // probe makes the image of the probe.
 func (b *builder) probe(ctx context.Context) (Image, error) {
-	binary, key, err := b.probeBinary(ctx)
+	binary, err := b.probeBinary(ctx)
 	if err != nil {
 		return Image{}, err
 	}
-	return b.packed(ctx, packed{kind: "probe", name: Probe, program: binary, key: keyOf(key, recipe("probe"))})
+	return b.packed(ctx, Packed{Name: Probe, Recipe: "probe", Programs: map[string]string{"probe": binary}})
 }
 
 // probeBinary compiles the probe, which takes a moment when Go's cache is warm,
 // and keeps one file for each content.
-func (b *builder) probeBinary(ctx context.Context) (path, key string, err error) {
+func (b *builder) probeBinary(ctx context.Context) (string, error) {
 	fresh := filepath.Join(b.tmp, "probe-binary")
 	defer os.Remove(fresh)
 	if err := b.compile(ctx, fresh, "./test/lab/probe"); err != nil {
-		return "", "", err
+		return "", err
 	}
-	key, err = hashFile(fresh)
+	key, err := hashFile(fresh)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	path = filepath.Join(b.options.CacheDir, "probe-"+key[:12])
-	if err := os.Rename(fresh, path); err != nil {
-		return "", "", err
-	}
-	return path, key, nil
+	path := filepath.Join(b.options.CacheDir, "probe-"+key[:12])
+	return path, os.Rename(fresh, path)
 }
 
 // archive is where the image of a key is kept.

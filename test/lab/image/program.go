@@ -5,99 +5,108 @@ package image
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // CoreDNS is the name of the image of the lab's name server.
 const CoreDNS = "docker.io/waymark-lab/coredns:1"
 
+// Packed is an image of programs of the machine, and of Debian's.
+type Packed struct {
+	Name   string // with registry and tag
+	Recipe string // of the lab's own Dockerfiles
+	// Programs are the machine's files that the recipe copies, by name there.
+	Programs map[string]string
+}
+
 // BuildCoreDNS makes the image of the lab's name server from its program.
 func BuildCoreDNS(ctx context.Context, options Options, program string) (Image, error) {
-	return buildOne(ctx, options, CoreDNS, func(b *builder) (Image, error) {
-		key, err := hashFile(program)
-		if err != nil {
-			return Image{}, err
-		}
-		return b.packed(ctx, packed{kind: "coredns", name: CoreDNS, program: program, key: keyOf(key, recipe("coredns"))})
-	})
-}
-
-// BuildAgnhost makes an image of the program agnhost, which upstream test
-// suites run in their Pods, under the name by which a suite asks for it. It has
-// Debian's programs beside it (suites start shells), not the tools that the
-// published image has.
-func BuildAgnhost(ctx context.Context, options Options, name, program string) (Image, error) {
-	return buildOne(ctx, options, name, func(b *builder) (Image, error) {
-		debian, err := b.debianKey(ctx)
-		if err != nil {
-			return Image{}, err
-		}
-		key, err := hashFile(program)
-		if err != nil {
-			return Image{}, err
-		}
-		return b.packed(ctx, packed{
-			kind: "agnhost", name: name, program: program, key: keyOf(debian, key, recipe("agnhost"), name),
-			prepare: func() error { return b.ensureDebian(ctx, debian) },
-		})
-	})
-}
-
-// buildOne makes one image under the lock of all builds.
-func buildOne(ctx context.Context, options Options, name string, build func(b *builder) (Image, error)) (Image, error) {
-	b, err := newBuilder(ctx, options)
+	images, err := BuildPacked(ctx, options, []Packed{{
+		Name: CoreDNS, Recipe: "coredns", Programs: map[string]string{"coredns": program},
+	}})
 	if err != nil {
 		return Image{}, err
+	}
+	return images[0], nil
+}
+
+// BuildPacked makes images, or finds them in the cache, and returns them in this
+// order.
+func BuildPacked(ctx context.Context, options Options, wanted []Packed) ([]Image, error) {
+	b, err := newBuilder(ctx, options)
+	if err != nil {
+		return nil, err
 	}
 	unlock, err := b.lock(ctx)
 	if err != nil {
-		return Image{}, err
+		return nil, err
 	}
 	defer unlock()
-	image, err := build(b)
-	if err != nil {
-		return Image{}, fmt.Errorf("image %s: %w", name, err)
+	var images []Image
+	for _, p := range wanted {
+		image, err := b.packed(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", p.Name, err)
+		}
+		images = append(images, image)
 	}
-	return image, b.prune()
+	return images, b.prune()
 }
 
-// packed is an image of one program and what its recipe has beside it.
-type packed struct {
-	// kind names the recipe and the program in it.
-	kind, name, program string
-	// key is the hash of all that it is made from.
-	key string
-	// prepare, if set, makes what the recipe begins with.
-	prepare func() error
-}
-
-// packed makes such an image or finds it in the cache.
-func (b *builder) packed(ctx context.Context, p packed) (Image, error) {
-	image := Image{Name: p.name, Key: p.key, Archive: b.archive(p.kind, p.key)}
+// packed makes one image or finds it in the cache.
+func (b *builder) packed(ctx context.Context, p Packed) (Image, error) {
+	debian, err := b.debianKey(ctx)
+	if err != nil {
+		return Image{}, err
+	}
+	onDebian := strings.Contains(recipe(p.Recipe), "\nFROM debian:")
+	parts := []string{p.Name, recipe(p.Recipe)}
+	if onDebian {
+		parts = append(parts, debian)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Programs)) {
+		key, err := hashFile(p.Programs[name])
+		if err != nil {
+			return Image{}, err
+		}
+		parts = append(parts, name, key)
+	}
+	image := Image{Name: p.Name, Key: keyOf(parts...)}
+	image.Archive = b.archive(p.Recipe, image.Key)
 	if b.cached(image) {
 		return image, nil
 	}
-	if p.prepare != nil {
-		if err := p.prepare(); err != nil {
+	if onDebian {
+		if err := b.ensureDebian(ctx, debian); err != nil {
 			return Image{}, err
 		}
 	}
-	b.progress("building image " + p.name)
-	dir, err := os.MkdirTemp(b.tmp, p.kind)
+	return image, b.pack(ctx, p, image)
+}
+
+// pack builds an image that is not in the cache.
+func (b *builder) pack(ctx context.Context, p Packed, image Image) error {
+	b.progress("building image " + p.Name)
+	dir, err := os.MkdirTemp(b.tmp, p.Recipe)
 	if err != nil {
-		return Image{}, err
+		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := copyFile(p.program, filepath.Join(dir, p.kind)); err != nil {
-		return Image{}, err
+	for name, program := range p.Programs {
+		if err := copyFile(program, filepath.Join(dir, name)); err != nil {
+			return err
+		}
 	}
-	file, err := b.writeRecipe(dir, p.kind)
+	file, err := b.writeRecipe(dir, p.Recipe)
 	if err != nil {
-		return Image{}, err
+		return err
 	}
-	if err := b.bud(ctx, p.name, dir, "--file", file); err != nil {
-		return Image{}, err
+	if err := b.bud(ctx, p.Name, dir, "--file", file); err != nil {
+		return err
 	}
-	return image, b.export(ctx, image)
+	return b.export(ctx, image)
 }

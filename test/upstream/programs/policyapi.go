@@ -52,7 +52,7 @@ func PolicyAPI(ctx context.Context, p Params) (Programs, error) {
 		return Programs{}, fmt.Errorf("build the conformance suite of network-policy-api %s: %w", policyVersion, err)
 	}
 	return Programs{
-		Version: policyVersion, Suite: filepath.Join(r.Dir, "conformance.test"), Agnhost: built.Agnhost,
+		Version: policyVersion, Suite: filepath.Join(r.Dir, "conformance.test"), Agnhost: built.Agnhost, CoreDNS: built.CoreDNS,
 		CRD: filepath.Join(r.Dir, "crd.yaml"), Changed: changed,
 	}, nil
 }

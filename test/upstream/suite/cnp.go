@@ -45,7 +45,7 @@ func (s *Suite) runCNP(ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Sp
 	if r.Progress != nil {
 		out = io.MultiWriter(log, &lineWriter{pass: goTestProgress, out: r.Progress})
 	}
-	args := []string{"-test.v=test2json", "-test.timeout=4h", "-all-features", "-test.run=" + below(r.Focus)}
+	args := []string{s.programs.Suite, "-test.v=test2json", "-test.timeout=4h", "-all-features", "-test.run=" + below(r.Focus)}
 	var skip []string
 	if !s.sctp {
 		skip = append(skip, below("SCTP$"))

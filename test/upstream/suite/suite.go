@@ -25,6 +25,8 @@ import (
 type Run struct {
 	// Focus and Skip are regular expressions for names of specs, or empty.
 	Focus, Skip string
+	// Procs is how many specs run at once, where a suite can; 0 is its own choice.
+	Procs int
 	// Dir is for what the suite writes.
 	Dir string
 	// Progress is told each spec; nothing when nil.
@@ -49,8 +51,14 @@ type Suite struct {
 // kind is what differs between suites.
 type kind struct {
 	title string
-	// image is the one that the suite's Pods run.
-	image string
+	// images are those that the suite's Pods run.
+	images func(programs.Programs) []image.Packed
+	// changed says what is other than upstream, whatever the machine.
+	changed []string
+	// racks is how many the lab must have at least, each of them a zone.
+	racks int
+	// procs is how many specs run at once; 0 is one.
+	procs int
 	build func(context.Context, programs.Params) (programs.Programs, error)
 	run   func(s *Suite, ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec, error)
 }
@@ -60,16 +68,27 @@ const noSCTP = "the kernel of this machine has no SCTP"
 
 var kinds = map[string]kind{
 	"netpol": {
-		title: "NetworkPolicy specs of Kubernetes",
-		image: "registry.k8s.io/e2e-test-images/agnhost:2.56",
+		title:  "NetworkPolicy specs of Kubernetes",
+		images: func(p programs.Programs) []image.Packed { return []image.Packed{agnhostImage(p, "2.56")} },
+		build:  programs.Kubernetes,
+		run:    (*Suite).runNetpol,
+	},
+	"services": {
+		title:  "Service specs of Kubernetes",
+		images: serviceImages,
+		changed: []string{
+			"nginx and pause are agnhost, busybox and dig those of Debian",
+		},
+		racks: 3,
+		procs: 3,
 		build: programs.Kubernetes,
-		run:   (*Suite).runNetpol,
+		run:   (*Suite).runServices,
 	},
 	"cnp": {
-		title: "conformance suite of network-policy-api",
-		image: "registry.k8s.io/e2e-test-images/agnhost:2.45",
-		build: programs.PolicyAPI,
-		run:   (*Suite).runCNP,
+		title:  "conformance suite of network-policy-api",
+		images: func(p programs.Programs) []image.Packed { return []image.Packed{agnhostImage(p, "2.45")} },
+		build:  programs.PolicyAPI,
+		run:    (*Suite).runCNP,
 	},
 }
 
@@ -98,12 +117,21 @@ func Prepare(ctx context.Context, name, source string, progress func(string)) (*
 	if err != nil {
 		return nil, err
 	}
-	built, err := image.BuildAgnhost(ctx, image.Options{Source: source, Progress: progress}, k.image, s.programs.Agnhost)
+	built, err := image.BuildPacked(ctx, image.Options{Source: source, Progress: progress}, k.images(s.programs))
 	if err != nil {
 		return nil, err
 	}
-	s.Title, s.Images, s.Changed = k.title+" "+s.programs.Version, []string{built.Archive}, s.programs.Changed
+	for _, b := range built {
+		s.Images = append(s.Images, b.Archive)
+	}
+	s.Title, s.Changed = k.title+" "+s.programs.Version, slices.Concat(k.changed, s.programs.Changed)
 	return s, nil
+}
+
+// Describe puts what the suite needs into the description of a lab.
+func (s *Suite) Describe(d *cluster.Description) {
+	d.Images = append(d.Images, s.Images...)
+	d.Network.Racks = max(d.Network.Racks, s.kind.racks)
 }
 
 // Run runs the suite. The error says that it could not be run or read; what
@@ -132,14 +160,15 @@ func (s *Suite) Run(ctx context.Context, lab *cluster.Lab, r Run) ([]specs.Spec,
 	return found, nil
 }
 
-// execute runs the suite's program in the lab; that specs fail is no error of it.
-func (s *Suite) execute(ctx context.Context, lab *cluster.Lab, out io.Writer, args ...string) error {
+// execute runs a program in the lab that runs the suite; that specs fail is no
+// error of it.
+func (s *Suite) execute(ctx context.Context, lab *cluster.Lab, out io.Writer, argv ...string) error {
 	h, err := lab.Host(topology.ControlPlane)
 	if err != nil {
 		return err
 	}
 	err = h.Run(ctx, host.Cmd{
-		Argv: append([]string{s.programs.Suite}, args...), Env: []string{"KUBECONFIG=" + lab.KubeConfig()},
+		Argv: argv, Env: []string{"KUBECONFIG=" + lab.KubeConfig()},
 		Stdout: out, Stderr: out,
 	})
 	var exit *host.ExitError
