@@ -143,6 +143,18 @@ func (s Subfield) String() string {
 	return fmt.Sprintf("%s[%d..%d]", name, s.Offset, s.Offset+s.N-1)
 }
 
+// of is the bits in a value of the field, the lowest 64 at most.
+func (s Subfield) of(value []byte) uint64 {
+	var v uint64
+	for i := range min(s.N, 64) {
+		bit := s.Offset + i
+		if at := len(value) - 1 - bit/8; at >= 0 && value[at]&(1<<(bit%8)) != 0 {
+			v |= 1 << i
+		}
+	}
+	return v
+}
+
 func (s Subfield) check() error {
 	if !s.Field.Valid() {
 		return fmt.Errorf("%v is not a known field", s.Field)

@@ -48,7 +48,7 @@ var texts = []string{
 	"table=26, priority=100,ip,reg12=0x5 actions=learn(table=63,idle_timeout=10800,hard_timeout=7,priority=100,cookie=0x574d000000000005,reg12=0x5,metadata=0x7,eth_type=0x800,nw_proto=6,NXM_NX_REG11[],NXM_OF_IP_SRC[],load:0x3->NXM_NX_REG13[],load:0x1->NXM_NX_REG0[8]),ct(commit,table=50,zone=65524,nat(dst=10.0.0.9:80))",
 	"table=26, priority=100,tcp6 actions=learn(table=63,eth_type=0x86dd,nw_proto=6,NXM_NX_IPV6_SRC[],OXM_OF_METADATA[],NXM_OF_TCP_SRC[],load:0x1ffff->NXM_NX_CT_LABEL[64..127])",
 	"table=26, priority=100,in_port=7 actions=learn(table=63,eth_src=0a:57:4d:00:00:01,NXM_OF_ETH_DST[],OXM_OF_IN_PORT[])",
-	"table=26, priority=100 actions=learn(table=63,priority=0)",
+	"table=26, priority=100,ip actions=learn(table=63,priority=0,load:NXM_NX_REG13[]->NXM_NX_REG13[],load:NXM_OF_IP_DST[8..15]->NXM_NX_REG1[0..7])",
 }
 
 func TestTextRoundTrip(t *testing.T) {
@@ -138,7 +138,11 @@ func TestParseFlowErrors(t *testing.T) {
 		{"priority=1 actions=learn(table=63,ct_state=+trk)", "ct_state cannot be compared"},
 		{"priority=1 actions=learn(table=63,reg1=1,NXM_NX_REG1[])", "reg1 is named twice"},
 		{"priority=1 actions=learn(table=63,load:0x10->NXM_NX_REG1[0..3])", "0x10 does not fit NXM_NX_REG1[0..3]"},
-		{"priority=1 actions=learn(table=63,load:1->NXM_NX_CT_LABEL[])", "0x1 does not fit NXM_NX_CT_LABEL[]"},
+		{"priority=1 actions=learn(table=63,load:1->NXM_NX_CT_LABEL[])", "NXM_NX_CT_LABEL[] has more than 64 bits"},
+		{"priority=1 actions=learn(load:1->NXM_NX_XXREG0[])", "has more than 64 bits"},
+		{"priority=1 actions=learn(load:NXM_NX_REG0[0..3]->NXM_NX_REG1[])", "differ in length"},
+		{"priority=1 actions=learn(load:NXM_OF_IP_DST[]->NXM_NX_REG1[])", "learn from ip_dst needs a match on eth_type"},
+		{"priority=1 actions=learn(load:0x10000000000000000->NXM_NX_REG1[])", "out of range"},
 		{"priority=1 actions=learn(table=256)", "out of range"},
 		{"priority=1 actions=learn(banana=1)", "unknown field"},
 		{"priority=1 actions=learn(banana)", "not a known field"},
@@ -182,19 +186,43 @@ func TestConstructors(t *testing.T) {
 }
 
 func TestLearnedFlow(t *testing.T) {
-	f, err := ParseFlow(texts[len(texts)-4])
+	f, err := ParseFlow("priority=1,tcp actions=learn(table=63,priority=7,cookie=0x5,reg12=0x5,eth_type=0x800,NXM_NX_REG11[],NXM_OF_IP_SRC[]," +
+		"load:0x3->NXM_NX_REG13[],load:0x1->NXM_NX_REG0[8],load:NXM_OF_IP_SRC[8..15]->NXM_NX_REG1[16..23])")
 	if err != nil {
 		t.Fatal(err)
 	}
 	learned := f.Actions[0].(Learn).Flow(func(f Field) []byte {
 		if f == FieldIPSrc {
-			return []byte{10, 0, 0, 1}
+			return []byte{10, 0, 7, 1}
 		}
 		return []byte{0, 0, 0, 9}
 	})
-	want := "cookie=0x574d000000000005, table=63, priority=100,tcp,reg11=0x9,reg12=0x5,metadata=0x7,nw_src=10.0.0.1 actions=set_field:0x3->reg13,set_field:0x100/0x100->reg0"
+	want := "cookie=0x5, table=63, priority=7,ip,reg11=0x9,reg12=0x5,nw_src=10.0.7.1 actions=set_field:0x3->reg13,set_field:0x100/0x100->reg0,set_field:0x70000/0xff0000->reg1"
 	if diff := cmp.Diff(want, learned.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckBucket(t *testing.T) {
+	for _, tc := range []struct {
+		actions []Action
+		want    string
+	}{
+		{[]Action{SetReg(1, 5, 0xff), Move{Whole(FieldReg(1)), Whole(FieldReg(2))}, DecTTL{}, Resubmit{Table: 3}}, ""},
+		{[]Action{CT{Commit: true, Table: 4}}, ""},
+		{nil, ""},
+		{[]Action{Learn{Table: 63}, CT{Commit: true, Table: 4}}, "learn(table=63,priority=0) is ignored in a bucket"},
+		{[]Action{CTClear{}, Output{Port: 1}}, "ct_clear is ignored in a bucket"},
+		{[]Action{CT{Commit: true, Table: NoTable}, Output{Port: 1}}, "ct(commit) is not the last action"},
+		{[]Action{Output{Port: 1}, SetReg(1, 5, 0xff)}, "output:1 is not the last action"},
+		{[]Action{GotoTable{Table: 5}}, "goto_table cannot be used here"},
+		{[]Action{nil}, "action is nil"},
+		{[]Action{Load(Subfield{Field: FieldReg(1), N: 4}, 3), Conjunction{ID: 1}}, "clause must be"},
+	} {
+		err := Group{ID: 1, Buckets: []Bucket{{Actions: tc.actions}}}.Check()
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: %v, want %q", formatActions(tc.actions), err, tc.want)
+		}
 	}
 }
 

@@ -38,7 +38,9 @@ type Group struct {
 }
 
 // Bucket is one alternative of a group. Weight counts in a select group only,
-// where a bucket of weight 0 is never chosen.
+// where a bucket of weight 0 is never chosen. Actions are any number of SetField,
+// Move and DecTTL and at the end one of ToGroup, Output, Resubmit and CT: Open
+// vSwitch ignores others.
 type Bucket struct {
 	Weight uint16
 	// WatchPort and WatchGroup tie the bucket to the liveness of a port or a
@@ -92,10 +94,8 @@ func (g Group) Check() error {
 		errs = append(errs, errors.New("an indirect group has one bucket"))
 	}
 	for i, b := range g.Buckets {
-		for _, a := range b.Actions {
-			if err := checkAction(a); err != nil {
-				errs = append(errs, fmt.Errorf("bucket %d: %w", i, err))
-			}
+		if err := b.checkActions(); err != nil {
+			errs = append(errs, fmt.Errorf("bucket %d: %w", i, err))
 		}
 		if g.Type == GroupFastFailover && b.WatchPort == 0 && b.WatchGroup == 0 {
 			errs = append(errs, fmt.Errorf("bucket %d: fast failover needs something to watch", i))
@@ -105,4 +105,24 @@ func (g Group) Check() error {
 		return fmt.Errorf("group %s: %w", g, err)
 	}
 	return nil
+}
+
+// checkActions refuses, beside actions that are wrong, what Open vSwitch takes
+// and then ignores: it does the actions of a bucket as OpenFlow's action set
+// (1.3.5, 5.10), which is changes to the packet and then one way to go on.
+func (b Bucket) checkActions() error {
+	var errs []error
+	for i, a := range b.Actions {
+		errs = append(errs, checkAction(a))
+		switch a.(type) {
+		case nil, GotoTable, SetField, Move, DecTTL:
+		case ToGroup, Output, Resubmit, CT:
+			if i != len(b.Actions)-1 {
+				errs = append(errs, fmt.Errorf("%v is not the last action", a))
+			}
+		default:
+			errs = append(errs, fmt.Errorf("%v is ignored in a bucket", a))
+		}
+	}
+	return errors.Join(errs...)
 }

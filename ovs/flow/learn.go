@@ -5,16 +5,18 @@ package flow
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // Learn makes the switch itself add a flow when a packet meets the action
-// (ovs-actions(7), "learn"). A flow with the same identity is replaced, which
-// starts its timeouts and counters anew.
+// (ovs-actions(7), "learn"). When there is a flow with the same identity, it
+// gets the new actions and goes on counting; its hard timeout starts anew, its
+// idle timeout does not.
 //
-// In a bucket of a group too the fields in Copy need the match of the flow that
-// leads there: a packet without them teaches a flow that compares zeros.
+// Open vSwitch ignores the action in the buckets of a group: a bucket that leaves
+// its choice in a register and resubmits to a flow with the action does instead.
 type Learn struct {
 	// Table, Priority and Cookie are those of the flow that is added.
 	Table    uint8
@@ -33,13 +35,45 @@ type Learn struct {
 	Load []LearnLoad
 }
 
-// LearnLoad writes Value into a run of at most 64 bits.
+// LearnLoad writes into a run of at most 64 bits: Value or, when Source names a
+// field, the bits that the packet that teaches has there, of which there must be
+// as many.
 type LearnLoad struct {
-	Dest  Subfield
-	Value uint64
+	Dest   Subfield
+	Value  uint64
+	Source Subfield
 }
 
-func (l LearnLoad) String() string { return fmt.Sprintf("load:%#x->%s", l.Value, l.Dest) }
+// fromPacket reports whether the packet has what is written.
+func (l LearnLoad) fromPacket() bool { return l.Source != Subfield{} }
+
+func (l LearnLoad) String() string {
+	if l.fromPacket() {
+		return fmt.Sprintf("load:%s->%s", l.Source, l.Dest)
+	}
+	return fmt.Sprintf("load:%#x->%s", l.Value, l.Dest)
+}
+
+func (l LearnLoad) check() error {
+	if err := l.Dest.check(); err != nil {
+		return err
+	}
+	switch {
+	case l.Dest.N > 64:
+		return fmt.Errorf("%v has more than 64 bits", l.Dest)
+	case !l.fromPacket() && l.Dest.N < 64 && l.Value>>l.Dest.N != 0:
+		return fmt.Errorf("%#x does not fit %v", l.Value, l.Dest)
+	case !l.fromPacket():
+		return nil
+	}
+	if err := l.Source.check(); err != nil {
+		return err
+	}
+	if l.Source.N != l.Dest.N {
+		return fmt.Errorf("%v: source and destination differ in length", l)
+	}
+	return nil
+}
 
 func (a Learn) String() string {
 	p := []string{"table=" + strconv.Itoa(int(a.Table))}
@@ -67,7 +101,7 @@ func (a Learn) String() string {
 	return "learn(" + strings.Join(p, ",") + ")"
 }
 
-// Flow is what a packet adds that has values in the fields of Copy. Timeouts are
+// Flow is what a packet adds that has these values in its fields. Timeouts are
 // no part of it.
 func (a Learn) Flow(value func(Field) []byte) Flow {
 	m := append(Match(nil), a.Match...)
@@ -76,7 +110,11 @@ func (a Learn) Flow(value func(Field) []byte) Flow {
 	}
 	out := Flow{Table: a.Table, Priority: a.Priority, Cookie: a.Cookie, Match: m.Canonical()}
 	for _, l := range a.Load {
-		out.Actions = append(out.Actions, Load(l.Dest, l.Value))
+		v := l.Value
+		if l.fromPacket() {
+			v = l.Source.of(value(l.Source.Field))
+		}
+		out.Actions = append(out.Actions, Load(l.Dest, v))
 	}
 	return out
 }
@@ -101,12 +139,8 @@ func (a Learn) check() error {
 		}
 	}
 	for _, l := range a.Load {
-		if err := l.Dest.check(); err != nil {
+		if err := l.check(); err != nil {
 			errs = append(errs, fmt.Errorf("learn: %w", err))
-			continue
-		}
-		if l.Dest.N > 64 || l.Dest.N < 64 && l.Value>>l.Dest.N != 0 {
-			errs = append(errs, fmt.Errorf("learn: %#x does not fit %v", l.Value, l.Dest))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -127,11 +161,15 @@ func (f Flow) checkLearn() error {
 		if !ok {
 			continue
 		}
-		for _, c := range l.Copy {
-			if !c.Valid() {
+		from := slices.Clone(l.Copy)
+		for _, load := range l.Load {
+			from = append(from, load.Source.Field)
+		}
+		for _, field := range from {
+			if !field.Valid() {
 				continue
 			}
-			if err := f.Match.checkPrereq(c); err != nil {
+			if err := f.Match.checkPrereq(field); err != nil {
 				errs = append(errs, fmt.Errorf("learn from %w", err))
 			}
 		}
@@ -209,7 +247,10 @@ func (a *Learn) parseLoad(s string) error {
 	if err != nil {
 		return err
 	}
-	v, err := strconv.ParseUint(value, 0, 64)
-	a.Load = append(a.Load, LearnLoad{Dest: sub, Value: v})
+	load := LearnLoad{Dest: sub}
+	if load.Value, err = strconv.ParseUint(value, 0, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
+		load.Source, err = parseSubfield(value)
+	}
+	a.Load = append(a.Load, load)
 	return err
 }

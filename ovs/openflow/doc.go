@@ -31,6 +31,10 @@
 // After Complete the bridge belongs to the Target: whatever nobody declared is
 // removed.
 //
+// The flows that the switch itself makes for flow.Learn actions are in tables of
+// their own (Params.Learned), of which the Target knows nothing; LearnedFlows and
+// RemoveLearned look at them and take them away.
+//
 // # Fragments
 //
 // On every connection the bridge is put into the fragment mode "nx-match" of

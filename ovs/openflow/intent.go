@@ -11,13 +11,13 @@ import (
 
 // Update declares all flows and groups that owner wants; what it wanted before
 // and is not among them goes. The cookies of the flows are set by the Target.
-// Nothing is recorded when a flow or group is invalid, is named twice, or
-// belongs to another owner (ErrConflict); the error names it. The flows are not
-// kept.
+// Nothing is recorded when a flow or group is invalid, is named twice, is in a
+// table that the switch fills (Params.Learned), or belongs to another owner
+// (ErrConflict); the error names it. The flows are not kept.
 func (t *Target) Update(owner string, flows []flow.Flow, groups []flow.Group) error {
 	entries := make(map[flow.Key]*entry, len(flows))
 	groupEntries, err := newGroupEntries(owner, groups)
-	if err = errors.Join(addEntries(entries, flows), err); err != nil {
+	if err = errors.Join(t.params.checkTables(flows), addEntries(entries, flows), err); err != nil {
 		return fmt.Errorf("update %s: %w", owner, err)
 	}
 	t.mu.Lock()
@@ -46,7 +46,7 @@ func (t *Target) Patch(changes ...flow.Change) error {
 	var errs []error
 	for i, c := range changes {
 		set[i] = make(map[flow.Key]*entry, len(c.Set))
-		errs = append(errs, addEntries(set[i], c.Set))
+		errs = append(errs, t.params.checkTables(c.Set), addEntries(set[i], c.Set))
 		for k := range set[i] {
 			if _, twice := setBy[k]; twice {
 				errs = append(errs, fmt.Errorf("%s is named twice", describeFlow(k)))
@@ -83,6 +83,17 @@ func (t *Target) Patch(changes ...flow.Change) error {
 	}
 	t.patch(changes, set)
 	return nil
+}
+
+// checkTables refuses flows in the tables of the switch.
+func (p Params) checkTables(flows []flow.Flow) error {
+	var errs []error
+	for _, f := range flows {
+		if p.learned(f.Table) {
+			errs = append(errs, fmt.Errorf("%s: only the switch makes flows in table %d", describeFlow(f.Key()), f.Table))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // addEntries checks flows and adds them to entries.

@@ -4,7 +4,6 @@ package openflow
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	of "github.com/contiv/libOpenflow/openflow13"
@@ -44,6 +43,12 @@ func encodeLearn(a flow.Learn) []byte {
 		b = appendLearnField(b, f, 0)
 	}
 	for _, l := range a.Load {
+		if (l.Source != flow.Subfield{}) {
+			b = binary.BigEndian.AppendUint16(b, learnToLoad|uint16(l.Dest.N))
+			b = appendLearnField(b, l.Source.Field, l.Source.Offset)
+			b = appendLearnField(b, l.Dest.Field, l.Dest.Offset)
+			continue
+		}
 		b = binary.BigEndian.AppendUint16(b, learnImmediate|learnToLoad|uint16(l.Dest.N))
 		value := binary.BigEndian.AppendUint64(nil, l.Value)
 		b = append(b, value[8-learnValueLen(l.Dest.N):]...)
@@ -88,56 +93,39 @@ func decodeLearn(b []byte) (flow.Action, error) {
 func decodeLearnPart(a *flow.Learn, b []byte) (rest []byte, err error) {
 	kind := binary.BigEndian.Uint16(b) & learnKind
 	n := int(binary.BigEndian.Uint16(b) & learnBits)
-	b = b[2:]
-	switch kind {
-	case learnImmediate:
-		value, b, err := cut(b, learnValueLen(n))
-		if err != nil {
-			return nil, err
-		}
-		dest, b, err := cutLearnField(b, n)
-		if err != nil {
-			return nil, err
-		}
-		if n != 8*dest.Field.Info().Bytes {
-			return nil, fmt.Errorf("%v is compared in part", dest)
-		}
-		a.Match = append(a.Match, flow.FieldMatch{Field: dest.Field, Value: value[len(value)-dest.Field.Info().Bytes:]})
-		return b, nil
-	case 0:
-		source, b, err := cutLearnField(b, n)
-		if err != nil {
-			return nil, err
-		}
-		dest, b, err := cutLearnField(b, n)
-		if err != nil {
-			return nil, err
-		}
-		if source != dest || n != 8*dest.Field.Info().Bytes {
-			return nil, fmt.Errorf("%v is compared with %v", dest, source)
-		}
-		a.Copy = append(a.Copy, dest.Field)
-		return b, nil
-	case learnImmediate | learnToLoad:
-		value, b, err := cut(b, learnValueLen(n))
-		if err != nil {
-			return nil, err
-		}
-		dest, b, err := cutLearnField(b, n)
-		if err != nil {
-			return nil, err
-		}
-		if n > 64 {
-			return nil, fmt.Errorf("%d bits are written", n)
-		}
-		var v uint64
-		for _, c := range value {
-			v = v<<8 | uint64(c)
-		}
-		a.Load = append(a.Load, flow.LearnLoad{Dest: dest, Value: v})
-		return b, nil
+	if kind&^(learnImmediate|learnToLoad) != 0 || n == 0 {
+		return nil, fmt.Errorf("a part of kind %#x with %d bits", kind, n)
 	}
-	return nil, fmt.Errorf("a part of kind %#x", kind)
+	b = b[2:]
+	var value []byte
+	var source flow.Subfield
+	if kind&learnImmediate != 0 {
+		value, b, err = cut(b, learnValueLen(n))
+	} else {
+		source, b, err = cutLearnField(b, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	dest, rest, err := cutLearnField(b, n)
+	if err != nil {
+		return nil, err
+	}
+	switch whole := n == 8*dest.Field.Info().Bytes; {
+	case kind&learnToLoad != 0 && n <= 64:
+		load := flow.LearnLoad{Dest: dest, Source: source}
+		for _, c := range value {
+			load.Value = load.Value<<8 | uint64(c)
+		}
+		a.Load = append(a.Load, load)
+	case kind == learnImmediate && whole:
+		a.Match = append(a.Match, flow.FieldMatch{Field: dest.Field, Value: value[len(value)-dest.Field.Info().Bytes:]})
+	case kind == 0 && whole && source == dest:
+		a.Copy = append(a.Copy, dest.Field)
+	default:
+		return nil, fmt.Errorf("a part of kind %#x for %v", kind, dest)
+	}
+	return rest, nil
 }
 
 func cut(b []byte, n int) (head, rest []byte, err error) {
@@ -152,9 +140,6 @@ func cutLearnField(b []byte, n int) (flow.Subfield, []byte, error) {
 	head, rest, err := cut(b, 6)
 	if err != nil {
 		return flow.Subfield{}, nil, err
-	}
-	if n == 0 {
-		return flow.Subfield{}, nil, errors.New("a field of no bits")
 	}
 	s, err := decodeBits(head, int(binary.BigEndian.Uint16(head[4:])), n)
 	return s, rest, err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -149,6 +150,7 @@ func (s *session) serve(ctx context.Context) error {
 	}
 }
 
+// read is what the switch holds without what it has learned.
 func (s *session) read(ctx context.Context) ([]rawFlow, []rawGroup, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
 	defer cancel()
@@ -156,6 +158,7 @@ func (s *session) read(ctx context.Context) ([]rawFlow, []rawGroup, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	flows = slices.DeleteFunc(flows, func(r rawFlow) bool { return s.target.params.learned(r.table) })
 	groups, err := s.sw.groups(ctx)
 	return flows, groups, err
 }

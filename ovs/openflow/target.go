@@ -4,6 +4,7 @@ package openflow
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +38,14 @@ type Params struct {
 	// They are put there before any flow, and others are removed. With none,
 	// meters are left alone.
 	Meters []flow.Meter
+	// Learned are the tables whose flows the switch makes itself, when packets
+	// meet a flow.Learn. What is in them is neither adopted nor audited nor
+	// removed, and nobody can declare flows there.
+	Learned []uint8
 }
+
+// learned reports whether the flows of a table are the switch's own.
+func (p Params) learned(table uint8) bool { return slices.Contains(p.Learned, table) }
 
 // Target keeps the flows and groups of many owners in one bridge.
 type Target struct {
