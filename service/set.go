@@ -71,7 +71,8 @@ func (s set) flows(affinity time.Duration) []flow.Flow {
 	if len(s.groups) > 1 || affinity > 0 {
 		flows = pipeline.Shares(s.groups[0], s.is4, uint8(s.protocol), s.groups)
 	}
-	if affinity > 0 {
+	if affinity > 0 && len(s.groups) > 0 {
+		flows = append(flows, pipeline.Stick(s.groups[0], s.is4, affinity))
 		for i, to := range s.endpoints {
 			flows = append(flows, pipeline.Sticky(s.groups[0], s.sticky[i], to))
 		}
@@ -83,9 +84,7 @@ func (s set) flows(affinity time.Duration) []flow.Flow {
 func (s set) buckets(index int, affinity time.Duration) []flow.Bucket {
 	actions := func(i int) []flow.Action { return pipeline.Endpoint(s.endpoints[i]) }
 	if affinity > 0 {
-		actions = func(i int) []flow.Action {
-			return append(pipeline.Stick(s.groups[0], s.is4, s.sticky[i], affinity), pipeline.Endpoint(s.endpoints[i])...)
-		}
+		actions = func(i int) []flow.Action { return pipeline.Choose(s.sticky[i]) }
 	}
 	return bucketsOf(len(s.endpoints), index, actions)
 }

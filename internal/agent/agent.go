@@ -88,6 +88,8 @@ type Agent struct {
 	podLoop  *reconcile.Loop
 	// serviceLoop follows the Services of the cluster.
 	serviceLoop *reconcile.Loop
+	serviceHost *serviceHost
+	forgetter   *forgetter
 	sessions    atomic.Pointer[[]routing.SessionStatus]
 	paths       atomic.Pointer[routing.PathEvent]
 	// podsDeclared says that the flows of all Pods there were at the start
@@ -156,7 +158,9 @@ func New(p Params) (*Agent, error) {
 	}
 	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: a.onSwitch})
 	socket := filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")
-	a.flows = openflow.New(openflow.Params{Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}, Fresh: a.onFreshSwitch})
+	a.flows = openflow.New(openflow.Params{
+		Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}, Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
+	})
 	a.resume.flows = a.flows
 	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
@@ -169,7 +173,16 @@ func New(p Params) (*Agent, error) {
 		Report: a.policies.enforcer.Report, Status: a.policies.client.Status,
 	})
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
-	a.services = newServiceSwitch(a.cluster, a.flows, a.serviceLoop.Mark, mark)
+	a.forgetter = newForgetter(a.flows.ForgetConnections)
+	a.serviceHost = newServiceHost(func(err error) {
+		if a.health.set("service host", err) {
+			mark()
+		}
+	})
+	a.services = newServiceSwitch(serviceSwitchParams{
+		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
+		forget: a.forgetter.add, host: a.serviceHost.set,
+	})
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.cni, err = cniserver.New(cniserver.Params{
 		SocketPath: filepath.Join(p.RunDir, "cni.sock"),
@@ -214,6 +227,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"node loop", a.loop.Run},
 		{"Pod loop", a.podLoop.Run},
 		{"Service loop", a.serviceLoop.Run},
+		{"Service host loop", a.serviceHost.loop.Run},
+		{"connection loop", a.forgetter.loop.Run},
 		{"HTTP server", func(ctx context.Context) error {
 			return httpserver.Serve(ctx, httpserver.Params{Address: a.p.Listen, Ready: a.health.err, Gatherer: a.registry})
 		}},
@@ -246,7 +261,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	if err == nil {
 		a.metrics.plan(plan)
 		err = a.apply(ctx, seen.world, plan)
-		a.announceSettings(seen.world.Config, plan)
+		a.announceSettings(seen, plan)
 	}
 	if errors.Is(err, errNodeDeleted) {
 		// The Pod CIDRs may be another node's soon: the routers must forget
@@ -263,14 +278,18 @@ func (a *Agent) reconcile(ctx context.Context) error {
 
 // announceSettings tells the CNI server what new Pods get, and makes it bring
 // the others to it when that has changed.
-func (a *Agent) announceSettings(conf *config.Config, p *Plan) {
+func (a *Agent) announceSettings(s sight, p *Plan) {
+	conf := s.world.Config
 	value := cniserver.Settings{
 		PodCIDRs:   p.Local.PodCIDRs,
 		MTU:        p.MTU,
 		Datapath:   podlink.Datapath(conf.Datapath),
 		GatewayMAC: pipeline.GatewayMAC(),
 	}
-	a.services.setMode(conf.Services.Mode)
+	a.serviceHost.configure(serviceHostSettings{
+		backend: hostfw.Backend(conf.HostFirewall), nodePortAddrs: conf.Services.NodePortAddresses,
+	})
+	a.services.configure(serviceSettings{mode: conf.Services.Mode, node: serviceNode(s.node.Zone(), s.world, p)})
 	a.settings.Lock()
 	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
 	a.settings.value, a.settings.known = value, true

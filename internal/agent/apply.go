@@ -172,9 +172,14 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 	if gateway == 0 {
 		return fmt.Errorf("port %s has no OpenFlow port: %s", vsdb.GatewayPort, a.ports[vsdb.GatewayPort].Error)
 	}
-	params := pipeline.GatewayParams{Port: gateway, NodeAddrs: w.Local.Addresses}
+	params := pipeline.GatewayParams{
+		Port: gateway, NodeAddrs: w.Local.Addresses, Services: w.Config.Services.Mode == config.ServicesAll,
+	}
 	for _, g := range p.Gateways {
 		params.Addrs = append(params.Addrs, g.Addr())
+	}
+	for _, c := range p.Local.PodCIDRs {
+		params.ServiceAddrs = append(params.ServiceAddrs, routing.ServiceAddressOf(c))
 	}
 	if p.Layout.Tunnel != nil {
 		params.TunnelPort = a.ports[vsdb.TunnelPort].OFPort

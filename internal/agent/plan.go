@@ -130,7 +130,9 @@ func MakePlan(w World) (*Plan, error) {
 		Underlay: w.Underlay,
 		Paths:    p.Paths,
 		Learned:  w.Learned,
-		Gateway:  routing.GatewayInterface{Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU)},
+		Gateway: routing.GatewayInterface{
+			Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU), Behind: serviceHops(),
+		},
 	})
 	p.KeepRoutes = !w.Converged
 	p.Firewall = firewall(w, valid)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/service"
@@ -35,16 +37,34 @@ type serviceSource interface {
 // a Service.
 const refusalTimeout = 5 * time.Second
 
+// serviceSettings are what the Services of a node depend on beside themselves.
+type serviceSettings struct {
+	mode config.ServicesMode // empty until it is known
+	node service.Node
+}
+
+func (s serviceSettings) equal(o serviceSettings) bool { return reflect.DeepEqual(s, o) }
+
+// serviceSwitchParams are what newServiceSwitch needs.
+type serviceSwitchParams struct {
+	source serviceSource
+	flows  flowTable
+	// forget has the switch forget connections.
+	forget func([]flow.Connection)
+	// mark asks for a run of reconcile, news is called when all Services have been
+	// declared for the first time.
+	mark, news func()
+	// host is told what the Services ask of the node itself.
+	host func(service.Host)
+}
+
 // serviceSwitch declares the flows and groups of Services. Its reconcile is
 // called by one loop; the rest may be called from any goroutine.
 type serviceSwitch struct {
-	source serviceSource
-	flows  flowTable
-	// mark asks for a run of reconcile, news is called when declared becomes true.
-	mark, news func()
+	serviceSwitchParams
 
 	mu   sync.Mutex
-	mode config.ServicesMode // empty until it is known
+	want serviceSettings
 	// declared says that all Services that there are have been declared, so that
 	// those of an earlier run that are left in the switch are gone. As long as
 	// the API server cannot be asked for them, what the switch has keeps serving.
@@ -58,22 +78,25 @@ type serviceSwitch struct {
 	// taken yet.
 	held    map[service.Key]bool
 	pending map[service.Key]service.Desired
-	// problems are what was last said of each Service.
+	// parsed is what of each Service could not be read, problems what was last
+	// said of it.
+	parsed   map[service.Key][]string
 	problems map[service.Key]string
 }
 
-func newServiceSwitch(source serviceSource, flows flowTable, mark, news func()) *serviceSwitch {
+func newServiceSwitch(p serviceSwitchParams) *serviceSwitch {
 	return &serviceSwitch{
-		source: source, flows: flows, mark: mark, news: news,
-		compiler: service.New(), held: map[service.Key]bool{}, pending: map[service.Key]service.Desired{}, problems: map[service.Key]string{},
+		serviceSwitchParams: p,
+		compiler:            service.New(), held: map[service.Key]bool{}, pending: map[service.Key]service.Desired{},
+		parsed: map[service.Key][]string{}, problems: map[service.Key]string{},
 	}
 }
 
-// setMode says what the configuration wants.
-func (s *serviceSwitch) setMode(mode config.ServicesMode) {
+// configure says what the configuration and the node are.
+func (s *serviceSwitch) configure(want serviceSettings) {
 	s.mu.Lock()
-	changed := s.mode != mode
-	s.mode = mode
+	changed := !s.want.equal(want)
+	s.want = want
 	s.mu.Unlock()
 	if changed {
 		s.mark()
@@ -94,18 +117,44 @@ var errServicesUnknown = errors.New("waiting for the API server to list Services
 // about single Services, for which it is called again.
 func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	s.mu.Lock()
-	mode := s.mode
+	want := s.want
 	s.mu.Unlock()
 	switch {
-	case mode == "":
+	case want.mode == "":
 		return nil
-	case mode == config.ServicesDisabled:
+	case want.mode == config.ServicesDisabled:
 		s.stop()
 		s.declare()
 		return nil
 	case !s.source.Synced():
 		return nil
 	}
+	s.compiler.SetNode(want.node)
+	first := !s.serving
+	s.read(ctx)
+	changed := s.compiler.Flush()
+	var forget []flow.Connection
+	for _, d := range changed {
+		s.pending[d.Key] = d
+		s.report(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
+		forget = append(forget, connectionsOf(d.Forget)...)
+	}
+	err := s.send()
+	if host, news := s.compiler.Host(); news || first {
+		s.host(host)
+	}
+	s.declare()
+	s.watchRefusal(ctx, changed)
+	// Only now would what comes next not be led to where it was before. At the
+	// start everything is new to the compiler, and nothing to the switch.
+	if !first {
+		s.forget(forget)
+	}
+	return err
+}
+
+// read brings the compiler to what the Services are now.
+func (s *serviceSwitch) read(ctx context.Context) {
 	var keys []service.Key
 	if s.serving {
 		keys = s.source.Take()
@@ -114,23 +163,18 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	}
 	for _, k := range keys {
 		svc, problems, found := s.source.Service(k)
-		s.parsed.set(k, problems)
+		if len(problems) == 0 {
+			delete(s.parsed, k)
+		} else {
+			s.parsed[k] = problems
+		}
 		if found {
 			s.compiler.Set(svc)
-		} else {
-			s.compiler.Delete(k)
-			s.report(ctx, k, problems)
+			continue
 		}
+		s.compiler.Delete(k)
+		s.report(ctx, k, problems)
 	}
-	changed := s.compiler.Flush()
-	for _, d := range changed {
-		s.pending[d.Key] = d
-		s.report(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
-	}
-	err := s.send()
-	s.declare()
-	s.watchRefusal(ctx, changed)
-	return err
 }
 
 // stop takes back every Service.
@@ -140,7 +184,11 @@ func (s *serviceSwitch) stop() {
 	}
 	clear(s.held)
 	clear(s.pending)
+	clear(s.parsed)
 	clear(s.problems)
+	if s.serving {
+		s.host(service.Host{})
+	}
 	s.compiler, s.serving = service.New(), false
 }
 

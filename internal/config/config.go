@@ -73,10 +73,13 @@ type ServicesMode string
 
 // The modes.
 const (
-	// ServicesDisabled leaves Services to kube-proxy.
-	ServicesDisabled ServicesMode = "Disabled"
+	// ServicesAll serves everybody at every address of Services, without
+	// kube-proxy.
+	ServicesAll ServicesMode = "All"
 	// ServicesClusterIPOnly serves Pods at ClusterIPs. The rest is kube-proxy's.
 	ServicesClusterIPOnly ServicesMode = "ClusterIPOnly"
+	// ServicesDisabled leaves Services to kube-proxy.
+	ServicesDisabled ServicesMode = "Disabled"
 )
 
 // Config is the configuration of a cluster, parsed and validated.
@@ -118,6 +121,22 @@ type NetworkPolicy struct {
 // Services is how Services are served.
 type Services struct {
 	Mode ServicesMode
+	// NodePortAddresses are the networks in which a node's addresses answer for
+	// NodePorts; see NodePortAt.
+	NodePortAddresses []netip.Prefix
+}
+
+// NodePortAt reports whether NodePorts are served at an address of a node: where
+// NodePortAddresses names networks of its family, one of them must have it.
+func (s Services) NodePortAt(a netip.Addr) bool {
+	named := false
+	for _, p := range s.NodePortAddresses {
+		if p.Contains(a) {
+			return true
+		}
+		named = named || p.Addr().Is4() == a.Is4()
+	}
+	return !named
 }
 
 // Uplink names the interface towards the other nodes.
@@ -164,6 +183,6 @@ func Default() *Config {
 			MaximumPaths:    8,
 		},
 		NetworkPolicy: NetworkPolicy{PodTimeout: 20 * time.Second, WithoutController: WithoutControllerLastKnown},
-		Services:      Services{Mode: ServicesClusterIPOnly},
+		Services:      Services{Mode: ServicesAll},
 	}
 }

@@ -39,6 +39,7 @@ func TestLoad(t *testing.T) {
 		{"hybrid without BGP when stated", header + "mode: hybrid\nbgp: {enabled: false}\n", func(c *Config) {
 			c.Mode, c.BGP.Enabled = routing.ModeHybrid, false
 		}},
+		{"no Services", header + "services: {mode: Disabled}\n", func(c *Config) { c.Services.Mode = ServicesDisabled }},
 		{"everything", header + `
 mode: hybrid
 datapath: netdev
@@ -57,7 +58,7 @@ bgp:
   maximumPaths: 4
 hostFirewall: iptables
 networkPolicy: {podTimeout: 1m, withoutController: Wait, logDenied: true}
-services: {mode: Disabled}
+services: {mode: ClusterIPOnly, nodePortAddresses: [192.0.2.0/24, "2001:db8::/32"]}
 `, func(c *Config) {
 			*c = Config{
 				Mode:               routing.ModeHybrid,
@@ -74,7 +75,10 @@ services: {mode: Disabled}
 				},
 				HostFirewall:  HostFirewallIPTables,
 				NetworkPolicy: NetworkPolicy{PodTimeout: time.Minute, WithoutController: WithoutControllerWait, LogDenied: true},
-				Services:      Services{Mode: ServicesDisabled},
+				Services: Services{
+					Mode:              ServicesClusterIPOnly,
+					NodePortAddresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
+				},
 			}
 		}},
 	}
@@ -164,6 +168,28 @@ func TestMTUDependsOnFamilies(t *testing.T) {
 func TestDefaultIsValid(t *testing.T) {
 	if err := Default().Validate(routing.IPv4, routing.IPv6); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestNodePortAt(t *testing.T) {
+	net4, host4, net6 := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.1/32"), netip.MustParsePrefix("2001:db8::/64")
+	for _, tc := range []struct {
+		named   []netip.Prefix
+		address string
+		want    bool
+	}{
+		{nil, "192.0.2.1", true},
+		{nil, "2001:db8::1", true},
+		{[]netip.Prefix{net4}, "192.0.2.1", true},
+		{[]netip.Prefix{net4}, "198.51.100.1", false},
+		{[]netip.Prefix{net4, host4}, "198.51.100.1", true},
+		{[]netip.Prefix{net4}, "2001:db8:9::1", true}, // no network of this family is named
+		{[]netip.Prefix{net4, net6}, "2001:db8:9::1", false},
+		{[]netip.Prefix{net6}, "127.0.0.1", true},
+	} {
+		if got := (Services{NodePortAddresses: tc.named}).NodePortAt(netip.MustParseAddr(tc.address)); got != tc.want {
+			t.Errorf("NodePorts at %s with %v: %t, want %t", tc.address, tc.named, got, tc.want)
+		}
 	}
 }
 

@@ -134,7 +134,8 @@ func (d *decoder) document(c *Config) setter {
 			"logDenied":         d.boolean(&c.NetworkPolicy.LogDenied),
 		}),
 		"services": d.object(map[string]setter{
-			"mode": text(d, &c.Services.Mode),
+			"mode":              text(d, &c.Services.Mode),
+			"nodePortAddresses": d.prefixes(&c.Services.NodePortAddresses),
 		}),
 	})
 	return func(path string, n *yaml.Node) {

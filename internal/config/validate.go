@@ -92,7 +92,8 @@ func (c *Config) validate(families []routing.Family) []*FieldError {
 	wait := c.NetworkPolicy.PodTimeout
 	f.number(wait >= time.Second && wait <= maxPodTimeout && wait%time.Second == 0, "networkPolicy.podTimeout", wait, podTimeoutAllowed)
 	oneOf(&f, "networkPolicy.withoutController", c.NetworkPolicy.WithoutController, WithoutControllerLastKnown, WithoutControllerWait)
-	oneOf(&f, "services.mode", c.Services.Mode, ServicesDisabled, ServicesClusterIPOnly)
+	oneOf(&f, "services.mode", c.Services.Mode, ServicesAll, ServicesClusterIPOnly, ServicesDisabled)
+	validateCIDRs(&f, "services.nodePortAddresses", c.Services.NodePortAddresses)
 	return f
 }
 

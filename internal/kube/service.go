@@ -3,10 +3,11 @@
 package kube
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -15,8 +16,9 @@ import (
 )
 
 // parseService takes a Service and its EndpointSlices apart. What cannot be
-// used is left out and named. It is not found when nothing is to be served at
-// ClusterIPs: headless Services, ExternalName, those of another program.
+// used is left out and named. It is not found when there is no ClusterIP to
+// serve: headless Services, ExternalName, those of another program. What the
+// API leaves open is read as kube-proxy 1.34 does.
 func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s service.Service, problems []string, found bool) {
 	_, others := o.Labels[labelServiceProxy]
 	if others || o.Spec.Type == corev1.ServiceTypeExternalName || o.Spec.ClusterIP == corev1.ClusterIPNone {
@@ -27,25 +29,29 @@ func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s servic
 		Key:             service.Key{Namespace: o.Namespace, Name: o.Name},
 		ClusterIPs:      p.clusterIPs(o.Spec),
 		PublishNotReady: o.Spec.PublishNotReadyAddresses,
+		Affinity:        p.affinity(o.Spec),
+		ExternalLocal:   p.local("externalTrafficPolicy", string(o.Spec.ExternalTrafficPolicy)),
 	}
-	// The order of slices does not matter to the switch, but to the words.
-	own = slices.SortedFunc(slices.Values(own), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	byPort := p.endpoints(own)
+	if policy := o.Spec.InternalTrafficPolicy; policy != nil {
+		s.InternalLocal = p.local("internalTrafficPolicy", string(*policy))
+	}
+	if len(s.ClusterIPs) == 0 {
+		return s, p.problems, false
+	}
+	s.ExternalIPs = p.outside(s.ClusterIPs, "externalIP", o.Spec.ExternalIPs)
+	s.LoadBalancerIPs = p.outside(s.ClusterIPs, "load balancer IP", virtualIPs(o.Status.LoadBalancer))
+	s.SourceRanges = p.sourceRanges(o.Spec.LoadBalancerSourceRanges, s.LoadBalancerIPs)
+	if o.Spec.Type == corev1.ServiceTypeLoadBalancer && s.ExternalLocal {
+		s.HealthCheckPort = p.optionalPort("healthCheckNodePort", o.Spec.HealthCheckNodePort)
+	}
+	byPort := p.endpoints(s.ClusterIPs, own)
 	for _, port := range o.Spec.Ports {
-		protocol, ok := serviceProtocol(port.Protocol)
-		if !ok || port.Port < 1 || port.Port > 65535 {
-			p.problem("port %d of protocol %q is not served: it must be a port 1..65535 of TCP, UDP or SCTP", port.Port, port.Protocol)
-			continue
+		if parsed, ok := p.port(o.Spec.Type, port, s.Ports); ok {
+			parsed.Endpoints = byPort[portKey{port.Name, parsed.Protocol}]
+			s.Ports = append(s.Ports, parsed)
 		}
-		if slices.ContainsFunc(s.Ports, func(q service.Port) bool { return q.Protocol == protocol && q.Port == uint16(port.Port) }) {
-			p.problem("port %d of %s is named twice", port.Port, protocol)
-			continue
-		}
-		s.Ports = append(s.Ports, service.Port{
-			Protocol: protocol, Port: uint16(port.Port), Endpoints: byPort[portKey{port.Name, protocol}],
-		})
 	}
-	return s, p.problems, len(s.ClusterIPs) > 0
+	return s, p.problems, true
 }
 
 // serviceParser collects what is wrong with a Service.
@@ -55,8 +61,15 @@ type serviceParser struct{ problems []string }
 const maxProblems = 10
 
 func (p *serviceParser) problem(format string, args ...any) {
+	if len(p.problems) > maxProblems {
+		return
+	}
 	text := fmt.Sprintf(format, args...)
-	if len(p.problems) < maxProblems && !slices.Contains(p.problems, text) {
+	switch {
+	case slices.Contains(p.problems, text):
+	case len(p.problems) == maxProblems:
+		p.problems = append(p.problems, "and more")
+	default:
 		p.problems = append(p.problems, text)
 	}
 }
@@ -73,13 +86,17 @@ func (p *serviceParser) clusterIPs(spec corev1.ServiceSpec) []netip.Addr {
 		switch {
 		case !ok:
 			p.problem("ClusterIP %q is not an address that can be served", text)
-		case slices.ContainsFunc(out, func(b netip.Addr) bool { return a.Is4() == b.Is4() }):
+		case hasFamily(out, a.Is4()):
 			p.problem("ClusterIP %s is the second of its family", a)
 		default:
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+func hasFamily(addrs []netip.Addr, is4 bool) bool {
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.Is4() == is4 })
 }
 
 // unicast parses an address that packets can be sent to from elsewhere.
@@ -92,63 +109,145 @@ func unicast(text string) (netip.Addr, bool) {
 	return a, a.IsGlobalUnicast()
 }
 
-// portKey is how the ports of Services and slices find each other.
-type portKey struct {
-	name     string
-	protocol service.Protocol
-}
-
-func (p *serviceParser) endpoints(own []*discoveryv1.EndpointSlice) map[portKey][]service.Endpoint {
-	out := map[portKey][]service.Endpoint{}
-	for _, slice := range own {
-		ports := p.slicePorts(slice)
-		for _, e := range slice.Endpoints {
-			if len(e.Addresses) == 0 {
-				p.problem("slice %s has an endpoint without an address", slice.Name)
-				continue
-			}
-			// Consumers are to use the first only (EndpointSlice API).
-			a, ok := unicast(e.Addresses[0])
-			if !ok || string(slice.AddressType) != familyName(a) {
-				p.problem("endpoint %q of slice %s is not an %s address that packets can be sent to", e.Addresses[0], slice.Name, slice.AddressType)
-				continue
-			}
-			for key, port := range ports {
-				out[key] = append(out[key], endpoint(netip.AddrPortFrom(a, port), e.Conditions))
-			}
+// outside returns addresses to the outside, each once. A Service serves the
+// families only in which it has a ClusterIP.
+func (p *serviceParser) outside(clusterIPs []netip.Addr, what string, texts []string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range texts {
+		a, ok := unicast(text)
+		switch {
+		case !ok:
+			p.problem("%s %q is not an address that can be served", what, text)
+		case !hasFamily(clusterIPs, a.Is4()):
+			p.problem("%s %s is not served: the Service has no ClusterIP of its family", what, a)
+		case !slices.Contains(out, a):
+			out = append(out, a)
 		}
 	}
 	return out
 }
 
-func familyName(a netip.Addr) string {
-	if a.Is4() {
-		return string(discoveryv1.AddressTypeIPv4)
+// virtualIPs returns the addresses whose packets arrive at nodes as they were
+// sent (KEP-1860). Names and addresses of balancers that are proxies are not
+// for nodes to serve.
+func virtualIPs(status corev1.LoadBalancerStatus) []string {
+	var out []string
+	for _, i := range status.Ingress {
+		if i.IP != "" && (i.IPMode == nil || *i.IPMode == corev1.LoadBalancerIPModeVIP) {
+			out = append(out, i.IP)
+		}
 	}
-	return string(discoveryv1.AddressTypeIPv6)
+	return out
 }
 
-// slicePorts returns the usable ports of a slice.
-func (p *serviceParser) slicePorts(slice *discoveryv1.EndpointSlice) map[portKey]uint16 {
-	out := map[portKey]uint16{}
-	for _, port := range slice.Ports {
-		var key portKey
-		if port.Name != nil {
-			key.name = *port.Name
-		}
-		ok := true
-		if port.Protocol != nil {
-			key.protocol, ok = serviceProtocol(*port.Protocol)
-		} else {
-			key.protocol = service.TCP
-		}
-		if !ok || port.Port == nil || *port.Port < 1 || *port.Port > 65535 {
-			p.problem("port %q of slice %s is not used: it must have a number 1..65535 of TCP, UDP or SCTP", key.name, slice.Name)
+// sourceRanges returns who may use the addresses; nil is everybody. As in
+// kube-proxy each family is on its own: a family of which no range is stated is
+// open to everybody. But what is stated and not understood never opens anything:
+// a family that is left without a range by it is closed.
+func (p *serviceParser) sourceRanges(texts []string, addrs []netip.Addr) []netip.Prefix {
+	var stated []netip.Prefix
+	bad := false
+	for _, text := range texts {
+		r, err := netip.ParsePrefix(strings.TrimSpace(text)) // the API admits spaces
+		if err != nil || r.Addr().Is4In6() {
+			p.problem("loadBalancerSourceRange %q lets nobody pass: it is not a CIDR", text)
+			bad = true
 			continue
 		}
-		out[key] = uint16(*port.Port)
+		stated = append(stated, r.Masked())
 	}
-	return out
+	var out []netip.Prefix
+	restricted := false
+	for _, zero := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if !hasFamily(addrs, zero.Is4()) {
+			continue
+		}
+		everybody, nobody := netip.PrefixFrom(zero, 0), netip.PrefixFrom(zero, zero.BitLen())
+		ranges := slices.DeleteFunc(slices.Clone(stated), func(r netip.Prefix) bool { return r.Addr().Is4() != zero.Is4() })
+		switch {
+		case len(ranges) == 0 && bad:
+			ranges = []netip.Prefix{nobody}
+		case len(ranges) == 0 || slices.Contains(ranges, everybody):
+			ranges = []netip.Prefix{everybody}
+		}
+		restricted = restricted || ranges[0] != everybody
+		out = append(out, ranges...)
+	}
+	if !restricted {
+		return nil
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
+}
+
+// affinity returns how long a client keeps its endpoint.
+func (p *serviceParser) affinity(spec corev1.ServiceSpec) time.Duration {
+	switch spec.SessionAffinity {
+	case "", corev1.ServiceAffinityNone:
+		return 0
+	case corev1.ServiceAffinityClientIP:
+	default:
+		p.problem("sessionAffinity %q is not known: None or ClientIP", spec.SessionAffinity)
+		return 0
+	}
+	seconds := corev1.DefaultClientIPServiceAffinitySeconds
+	if c := spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+		seconds = *c.ClientIP.TimeoutSeconds
+	}
+	const most = 86400 // a day; the API refuses more
+	used := min(max(seconds, 1), most)
+	if used != seconds {
+		p.problem("sessionAffinity has a timeout of %d s, %d s is used: it must be 1..%d", seconds, used, most)
+	}
+	return time.Duration(used) * time.Second
+}
+
+// local reads a traffic policy.
+func (p *serviceParser) local(field, value string) bool {
+	switch value {
+	case "", string(corev1.ServiceInternalTrafficPolicyCluster), string(corev1.ServiceInternalTrafficPolicyLocal):
+	default:
+		p.problem("%s %q is not known, Cluster is used: Cluster or Local", field, value)
+	}
+	return value == string(corev1.ServiceInternalTrafficPolicyLocal)
+}
+
+func isPort(n int32) bool { return n >= 1 && n <= 65535 }
+
+// optionalPort returns 0 for what is no port.
+func (p *serviceParser) optionalPort(what string, n int32) uint16 {
+	if !isPort(n) {
+		p.problem("%s %d is not a port 1..65535", what, n)
+		return 0
+	}
+	return uint16(n)
+}
+
+// port takes a port of a Service apart, less its endpoints.
+func (p *serviceParser) port(of corev1.ServiceType, port corev1.ServicePort, before []service.Port) (out service.Port, ok bool) {
+	protocol, known := serviceProtocol(port.Protocol)
+	if !known || !isPort(port.Port) {
+		p.problem("port %d of protocol %q is not served: it must be a port 1..65535 of TCP, UDP or SCTP", port.Port, port.Protocol)
+		return out, false
+	}
+	out = service.Port{Protocol: protocol, Port: uint16(port.Port)}
+	if port.NodePort != 0 && (of == corev1.ServiceTypeNodePort || of == corev1.ServiceTypeLoadBalancer) {
+		out.NodePort = p.optionalPort("nodePort", port.NodePort)
+	}
+	for _, q := range before {
+		if q.Protocol != protocol {
+			continue
+		}
+		if q.Port == out.Port {
+			p.problem("port %d of %s is named twice", port.Port, protocol)
+			return out, false
+		}
+		if out.NodePort != 0 && q.NodePort == out.NodePort {
+			p.problem("nodePort %d of %s is named twice", port.NodePort, protocol)
+			out.NodePort = 0
+		}
+	}
+	return out, true
 }
 
 func serviceProtocol(p corev1.Protocol) (service.Protocol, bool) {
@@ -161,16 +260,4 @@ func serviceProtocol(p corev1.Protocol) (service.Protocol, bool) {
 		return service.SCTP, true
 	}
 	return 0, false
-}
-
-// endpoint reads conditions that are not stated as the EndpointSlice API says:
-// ready and, as ready, serving; not terminating.
-func endpoint(at netip.AddrPort, c discoveryv1.EndpointConditions) service.Endpoint {
-	e := service.Endpoint{AddrPort: at, Ready: c.Ready == nil || *c.Ready}
-	e.Serving = e.Ready
-	if c.Serving != nil {
-		e.Serving = *c.Serving
-	}
-	e.Terminating = c.Terminating != nil && *c.Terminating
-	return e
 }

@@ -4,8 +4,11 @@ package kube
 
 import (
 	"fmt"
+	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -54,8 +57,24 @@ func describe(s service.Service, problems []string, found bool) string {
 		return strings.Join(append([]string{"not served"}, problems...), "\n")
 	}
 	lines := []string{fmt.Sprint(s.Key, " ", s.ClusterIPs, " ", s.PublishNotReady)}
+	// What most Services do not have is written only where it is.
+	for _, f := range []struct {
+		name         string
+		value, empty any
+	}{
+		{"external", s.ExternalIPs, []netip.Addr(nil)}, {"balancer", s.LoadBalancerIPs, []netip.Addr(nil)},
+		{"from", s.SourceRanges, []netip.Prefix(nil)}, {"affinity", s.Affinity, time.Duration(0)},
+		{"internal local", s.InternalLocal, false}, {"external local", s.ExternalLocal, false}, {"health", s.HealthCheckPort, uint16(0)},
+	} {
+		if !reflect.DeepEqual(f.value, f.empty) {
+			lines[0] += fmt.Sprintf(", %s %v", f.name, f.value)
+		}
+	}
 	for _, p := range s.Ports {
 		line := fmt.Sprintf("%s %d:", p.Protocol, p.Port)
+		if p.NodePort != 0 {
+			line = fmt.Sprintf("%s %d/%d:", p.Protocol, p.Port, p.NodePort)
+		}
 		for _, e := range p.Endpoints {
 			line += fmt.Sprintf(" %s", e.AddrPort)
 			for _, c := range []struct {
@@ -65,6 +84,9 @@ func describe(s service.Service, problems []string, found bool) string {
 				if c.on {
 					line += "/" + c.name
 				}
+			}
+			if e.Node != "" || e.ForZones != nil || e.ForNodes != nil {
+				line += fmt.Sprintf("@%s%v%v", e.Node, e.ForZones, e.ForNodes)
 			}
 		}
 		lines = append(lines, line)
@@ -91,7 +113,7 @@ func TestParseService(t *testing.T) {
 		{"two target ports", testService(), sl{testSlice("a", v4, 8080, "10.10.1.2"), testSlice("b", v4, 9090, "10.10.1.2")},
 			"default/web [10.96.0.10 fd00:96::10] false\nTCP 80: 10.10.1.2:8080 10.10.1.2:9090"},
 		{"conditions", testService(func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = true }), sl{with(testSlice("a", v4, 8080, "10.10.1.2", "10.10.1.3", "10.10.1.4"), func(s *discoveryv1.EndpointSlice) {
-			s.Endpoints[0].Conditions = discoveryv1.EndpointConditions{Ready: ptr(false)}
+			s.Endpoints[0].Conditions = discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(false)}
 			s.Endpoints[1].Conditions = discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(true), Terminating: ptr(true)}
 		})}, "default/web [10.96.0.10 fd00:96::10] true\nTCP 80: 10.10.1.2:8080/unready/failing 10.10.1.3:8080/unready/leaving 10.10.1.4:8080"},
 		{"old field only", testService(func(s *corev1.Service) { s.Spec.ClusterIPs = nil }), nil, "default/web [10.96.0.10] false\nTCP 80:"},
@@ -108,16 +130,36 @@ func TestParseService(t *testing.T) {
 		}), nil, "default/web [10.96.0.10 fd00:96::10] false\nTCP 80:\nport 80 of TCP is named twice\n" +
 			"port 5 of protocol \"DCCP\" is not served: it must be a port 1..65535 of TCP, UDP or SCTP\nport 65536 of protocol \"\" is not served: it must be a port 1..65535 of TCP, UDP or SCTP"},
 		{"bad endpoints", testService(), sl{
-			testSlice("a", v4, 8080, "fd10::2", "127.0.0.1", "169.254.0.1", "x"), testSlice("b", discoveryv1.AddressTypeFQDN, 8080, "example.com"),
+			testSlice("a", v4, 8080, "fd10::2", "127.0.0.1", "169.254.0.1", "x", "224.0.0.1", "0.0.0.0"), testSlice("b", discoveryv1.AddressTypeFQDN, 8080, "example.com"),
 			with(testSlice("c", v4, 8080, "10.10.1.2"), func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].Addresses = nil; s.Ports[0].Port = nil }),
 		}, "default/web [10.96.0.10 fd00:96::10] false\nTCP 80:\n" +
 			`endpoint "fd10::2" of slice a is not an IPv4 address that packets can be sent to` + "\n" +
 			`endpoint "127.0.0.1" of slice a is not an IPv4 address that packets can be sent to` + "\n" +
 			`endpoint "169.254.0.1" of slice a is not an IPv4 address that packets can be sent to` + "\n" +
 			`endpoint "x" of slice a is not an IPv4 address that packets can be sent to` + "\n" +
-			`endpoint "example.com" of slice b is not an FQDN address that packets can be sent to` + "\n" +
+			`endpoint "224.0.0.1" of slice a is not an IPv4 address that packets can be sent to` + "\n" +
+			`endpoint "0.0.0.0" of slice a is not an IPv4 address that packets can be sent to` + "\n" +
+			`slice b is not used: its addresses are of type "FQDN", not IPv4 or IPv6` + "\n" +
 			`port "http" of slice c is not used: it must have a number 1..65535 of TCP, UDP or SCTP` + "\n" +
 			"slice c has an endpoint without an address"},
+		{"a slice of a family that the Service has not", testService(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10"} }), sl{testSlice("a", v6, 8080, "fd10::2")},
+			"default/web [10.96.0.10] false\nTCP 80:\nslice a is not used: the Service has no ClusterIP of IPv6"},
+		{"duplicates, nodes and hints; a node and the world are endpoints, too", testService(), sl{testSlice("b", v4, 8080, "10.10.1.2", "192.0.2.1"), with(testSlice("a", v4, 8080, "10.10.1.2", "198.51.100.7"), func(s *discoveryv1.EndpointSlice) {
+			s.Endpoints[0].NodeName = ptr("n1")
+			s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}, {Name: "b"}}, ForNodes: []discoveryv1.ForNode{{Name: "n2"}}}
+		})}, "default/web [10.96.0.10 fd00:96::10] false\nTCP 80: 10.10.1.2:8080@n1[a b][n2] 198.51.100.7:8080 10.10.1.2:8080 192.0.2.1:8080"},
+		{"a target port that no Pod has", testService(), sl{with(testSlice("a", v4, 8080, "10.10.1.2"), func(s *discoveryv1.EndpointSlice) { s.Ports = nil })},
+			"default/web [10.96.0.10 fd00:96::10] false\nTCP 80:"},
+		{"very many problems", testService(), sl{with(testSlice("a", v4, 8080), func(s *discoveryv1.EndpointSlice) {
+			for i := range 5000 {
+				s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprint(i)}})
+			}
+		})}, "default/web [10.96.0.10 fd00:96::10] false\nTCP 80:\n" + strings.Join(func() (lines []string) {
+			for i := range maxProblems {
+				lines = append(lines, fmt.Sprintf("endpoint %q of slice a is not an IPv4 address that packets can be sent to", fmt.Sprint(i)))
+			}
+			return append(lines, "and more")
+		}(), "\n")},
 		{"ports find each other by name and protocol", testService(func(s *corev1.Service) {
 			s.Spec.Ports = []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolUDP, Port: 80}, {Name: "other", Port: 81}}
 		}), sl{testSlice("a", v4, 8080, "10.10.1.2")}, "default/web [10.96.0.10 fd00:96::10] false\nUDP 80:\nTCP 81:"},
@@ -194,8 +236,17 @@ func TestServiceWatcher(t *testing.T) {
 	put(w.slices, touched)
 	put(w.services, testService(func(s *corev1.Service) { s.Spec.Selector = nil }))
 	step("nothing new", "[] "+head+"TCP 80: 10.10.1.2:8080 [fd10::2]:8080")
+	balanced := func() *corev1.Service {
+		return testService(func(s *corev1.Service) {
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}}
+		})
+	}
+	put(w.services, balanced())
+	step("an address of a load balancer", "[default/web] default/web [10.96.0.10 fd00:96::10] false, balancer [203.0.113.1]\nTCP 80: 10.10.1.2:8080 [fd10::2]:8080")
+	put(w.services, testService())
+	step("no more", "[default/web] "+head+"TCP 80: 10.10.1.2:8080 [fd10::2]:8080")
 	unready := late()
-	unready.Endpoints[0].Conditions.Ready = ptr(false)
+	unready.Endpoints[0].Conditions = discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(false)}
 	put(w.slices, unready)
 	step("not ready", "[default/web] "+head+"TCP 80: 10.10.1.2:8080 [fd10::2]:8080/unready/failing")
 	other := late()

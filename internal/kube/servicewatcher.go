@@ -126,7 +126,8 @@ func sameService(before, after any) bool {
 	switch a := before.(type) {
 	case *corev1.Service:
 		b, ok := after.(*corev1.Service)
-		return ok && a.UID == b.UID && reflect.DeepEqual(a.Spec, b.Spec) && reflect.DeepEqual(a.Labels, b.Labels)
+		return ok && a.UID == b.UID && reflect.DeepEqual(a.Spec, b.Spec) && reflect.DeepEqual(a.Labels, b.Labels) &&
+			reflect.DeepEqual(a.Status, b.Status)
 	case *discoveryv1.EndpointSlice:
 		b, ok := after.(*discoveryv1.EndpointSlice)
 		return ok && a.AddressType == b.AddressType && reflect.DeepEqual(a.Labels, b.Labels) &&
@@ -178,7 +179,7 @@ func (w *ServiceWatcher) All() []service.Key {
 
 // Service returns a Service with the endpoints of all its slices as it is now,
 // and what of it could not be understood, in words. It is not found when it
-// does not exist, or is not one that the switch serves at a ClusterIP.
+// does not exist, or has no ClusterIP that is ours to serve.
 func (w *ServiceWatcher) Service(k service.Key) (s service.Service, problems []string, found bool) {
 	object, exists, err := w.services.GetStore().GetByKey(k.String())
 	if err != nil || !exists {
@@ -199,30 +200,4 @@ func (w *ServiceWatcher) Service(k service.Key) (s service.Service, problems []s
 		}
 	}
 	return parseService(svc, own)
-}
-
-// slimService and slimSlice leave of an object what parseService reads.
-func slimService(o *corev1.Service) {
-	o.Annotations, o.OwnerReferences, o.Finalizers = nil, nil, nil
-	labels := map[string]string(nil)
-	if v, ok := o.Labels[labelServiceProxy]; ok {
-		labels = map[string]string{labelServiceProxy: v}
-	}
-	o.Labels = labels
-	spec := corev1.ServiceSpec{
-		Type: o.Spec.Type, ClusterIP: o.Spec.ClusterIP, ClusterIPs: o.Spec.ClusterIPs,
-		PublishNotReadyAddresses: o.Spec.PublishNotReadyAddresses,
-	}
-	for _, p := range o.Spec.Ports {
-		spec.Ports = append(spec.Ports, corev1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
-	}
-	o.Spec, o.Status = spec, corev1.ServiceStatus{}
-}
-
-func slimSlice(o *discoveryv1.EndpointSlice) {
-	o.Annotations, o.OwnerReferences = nil, nil
-	o.Labels = map[string]string{discoveryv1.LabelServiceName: o.Labels[discoveryv1.LabelServiceName]}
-	for i, e := range o.Endpoints {
-		o.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions}
-	}
 }

@@ -24,6 +24,9 @@ type Node struct {
 	Problems []string
 }
 
+// Zone is the zone that the node is in; empty if it has no such label.
+func (n *Node) Zone() string { return n.Labels[corev1.LabelTopologyZone] }
+
 // Document is the configuration document as it stands in its ConfigMap.
 type Document struct {
 	// Found is false when the ConfigMap or its key does not exist.

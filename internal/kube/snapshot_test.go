@@ -71,6 +71,14 @@ func TestParseNode(t *testing.T) {
 	}
 }
 
+func TestZone(t *testing.T) {
+	for zone, n := range map[string]*Node{"": node("n1", nil), "rack-a": node("n2", map[string]string{"topology.kubernetes.io/zone": "rack-a"})} {
+		if got := n.Zone(); got != zone {
+			t.Errorf("zone of %s is %q, want %q", n.Name, got, zone)
+		}
+	}
+}
+
 func TestSnapshotLookups(t *testing.T) {
 	s := &Snapshot{Nodes: []Node{*node("n1", nil, "10.10.1.0/24"), *node("n2", nil, "fd10::/64"), *node("n3", nil)}}
 	if n := s.Node("n2"); n == nil || n.Name != "n2" {

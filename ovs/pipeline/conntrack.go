@@ -89,6 +89,9 @@ func families() [2]family {
 	}
 }
 
+// ZoneOf is the zone of connections to an address.
+func ZoneOf(a netip.Addr) uint16 { return familyOf(a).zone }
+
 func familyOf(a netip.Addr) family {
 	if a.Is4() {
 		return families()[0]

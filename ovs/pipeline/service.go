@@ -132,24 +132,34 @@ func Sticky(number, endpoint uint32, to netip.AddrPort) flow.Flow {
 	}
 }
 
-// Stick is the actions that make a client keep an endpoint of a set until it has
-// made no connection for a while. Open vSwitch counts at most 65535 seconds; a
-// flow that is to live longer has no end of its own.
-func Stick(number uint32, is4 bool, endpoint uint32, affinity time.Duration) []flow.Action {
+// Choose is the actions by which a bucket of a group chooses an endpoint that the
+// client is to keep. A bucket itself cannot have the switch learn.
+func Choose(endpoint uint32) []flow.Action {
+	return []flow.Action{flow.SetReg(stickyRegister, endpoint, wholeRegister), flow.Resubmit{Table: TableServiceStick}}
+}
+
+// Stick is the flow that makes clients keep their endpoint of a set until they
+// have made no connection for a while. Open vSwitch counts at most 65535 seconds;
+// what is to live longer has no end of its own.
+func Stick(number uint32, is4 bool, affinity time.Duration) flow.Flow {
 	f := families()[1]
 	if is4 {
 		f = families()[0]
 	}
+	set, sticky := flow.Reg(endpointsRegister, number, wholeRegister), flow.Whole(flow.FieldReg(stickyRegister))
 	learn := flow.Learn{
 		Table: TableServiceAffinity, Priority: prioMain,
-		Match: flow.Match{flow.EthType(f.ethType), flow.Reg(endpointsRegister, number, wholeRegister)},
+		Match: flow.Match{flow.EthType(f.ethType), set},
 		Copy:  []flow.Field{f.src},
-		Load:  []flow.LearnLoad{{Dest: flow.Whole(flow.FieldReg(stickyRegister)), Value: uint64(endpoint)}},
+		Load:  []flow.LearnLoad{{Source: sticky, Dest: sticky}},
 	}
 	if seconds := affinity / time.Second; seconds <= math.MaxUint16 {
 		learn.IdleTimeout = uint16(seconds)
 	}
-	return []flow.Action{learn}
+	return flow.Flow{
+		Table: TableServiceStick, Priority: prioMain, Match: flow.Match{flow.EthType(f.ethType), set},
+		Actions: []flow.Action{learn, flow.Resubmit{Table: TableServiceLB}},
+	}
 }
 
 func portsOf(protocol uint8) (src, dst flow.Field) {

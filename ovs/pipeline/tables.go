@@ -21,8 +21,9 @@ const (
 	TableConntrackState uint8 = 24
 	TableServiceFront   uint8 = 25
 	TableServiceLB      uint8 = 26
-	TableJudgeSource    uint8 = 27
-	TableVerdictSource  uint8 = 28
+	TableServiceStick   uint8 = 27
+	TableJudgeSource    uint8 = 28
+	TableVerdictSource  uint8 = 29
 	TableL3Forward      uint8 = 35
 	TableTTL            uint8 = 40
 	TableJudgeDest      uint8 = 41
@@ -125,6 +126,10 @@ func conntrackTables() []Table {
 			Purpose: "Gives the connection an endpoint of the set: the one that the client had before where the Service " +
 				"asks for it, else any.",
 		},
+		{
+			ID: TableServiceStick, Name: "ServiceStick",
+			Purpose: "Has the switch learn which endpoint a client was given, where the Service asks for it.",
+		},
 	}
 }
 
@@ -219,8 +224,8 @@ func peerTables() []Table {
 		},
 		{
 			ID: TableServiceAffinity, Name: "ServiceAffinity", Subroutine: true,
-			Purpose: "Finds the endpoint that a client of a Service had before. The switch itself makes these flows, when a " +
-				"bucket of a group learns who was given what.",
+			Purpose: "Finds the endpoint that a client of a Service had before. The switch itself makes these flows, by what " +
+				"ServiceStick has it learn.",
 		},
 	}
 }

@@ -91,7 +91,7 @@ func exemptCases() []verdictCase {
 		{"related error from a Pod", "ct_state=trk|rel|rpl," + fromC + toGW + "icmp,nw_ttl=64,nw_src=10.10.1.4,nw_dst=10.10.1.2,icmp_type=3,icmp_code=3", "output:11"},
 		{"unrelated error to a judged Pod", invalid + fromGW + toC + "icmp,nw_ttl=64,nw_src=198.51.100.1,nw_dst=10.10.1.4,icmp_type=3,icmp_code=4", "drop 41/260"},
 		{"out of window to a judged Pod", invalid + fromA + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.2,nw_dst=10.10.1.4,tcp_dst=80", "drop 41/260"},
-		{"out of window from a judged Pod", invalid + fromC + toGW + c4 + "nw_dst=203.0.113.7,tcp_dst=443", "drop 27/300"},
+		{"out of window from a judged Pod", invalid + fromC + toGW + c4 + "nw_dst=203.0.113.7,tcp_dst=443", "drop 28/300"},
 		{"out of window between Pods that nobody judges", invalid + fromA + toGW + "tcp,nw_ttl=64,nw_src=10.10.1.2,nw_dst=10.10.1.3,tcp_dst=80", "output:12"},
 	}
 }

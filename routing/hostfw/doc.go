@@ -26,10 +26,22 @@
 // the nftables renderer. A foreign nftables table that drops (firewalld) has
 // to be told by its owner: the gateway interface belongs into a trusted zone.
 //
+// # Services
+//
+// What is sent to an address of the node itself does not come by a route:
+// [ServiceFirewall] leads NodePorts, and external addresses that the node has,
+// into the switch by destination NAT, in prerouting and output, and leaves
+// sources and ports alone. [ServiceRules] say which. They are kept apart from
+// the rest since they change often: in the table "inet waymark-services" or in
+// chains of the table nat of iptables. The way there and back goes through the
+// gateway interface, which is accepted and not masqueraded as all of its
+// traffic. [KubeProxyRules] tells whether kube-proxy does the same work.
+//
 // # How it is called
 //
 // [Firewall.Apply] is called by one goroutine, when the ruleset changes and
 // from time to time: it reads what is there, and writes only if that differs.
 // Rules are recognised by a hash of their text in their comment, sets by their
-// elements; so a rule removed, added or reordered by hand is found.
+// elements; so a rule removed, added or reordered by hand is found. The same
+// goes for [ServiceFirewall.Apply], which writes single elements of sets.
 package hostfw

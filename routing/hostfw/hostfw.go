@@ -74,7 +74,7 @@ func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 	}
 	res := Result{Backend: f.chosen}
 	same := f.last != nil && reflect.DeepEqual(*f.last, r)
-	gen := f.currentGeneration()
+	gen := currentGeneration(f.nft != nil)
 	if same && gen != 0 && gen == f.generation {
 		return res, nil
 	}
@@ -121,8 +121,8 @@ func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 
 // currentGeneration is 0 where it does not tell of every change: without
 // nftables, or with tables of legacy iptables beside it.
-func (f *Firewall) currentGeneration() uint32 {
-	if f.nft == nil || legacyTables() {
+func currentGeneration(nftables bool) uint32 {
+	if !nftables || legacyTables() {
 		return 0
 	}
 	gen, err := generation()
@@ -173,22 +173,34 @@ func (f *Firewall) choose(ctx context.Context) error {
 	if f.chosen != "" {
 		return nil
 	}
-	client, nftErr := knftables.New(knftables.InetFamily, tableName)
-	if nftErr == nil {
+	chosen, client, err := chooseBackend(f.p.Backend, tableName, &f.ipts)
+	if err != nil {
+		return err
+	}
+	f.chosen = chosen
+	if client != nil {
 		f.nft = &nft{client}
 	}
-	ipts, iptErr := f.ipts.find()
+	klog.FromContext(ctx).Info("Host firewall chosen", "backend", f.chosen, "configured", f.p.Backend)
+	return nil
+}
+
+// chooseBackend finds what the host has. The client is for a table of family
+// inet, and nil where nftables cannot be used.
+func chooseBackend(configured Backend, table string, finder *iptFinder) (Backend, knftables.Interface, error) {
+	client, nftErr := knftables.New(knftables.InetFamily, table)
+	if nftErr != nil {
+		client = nil
+	}
+	ipts, iptErr := finder.find()
 	if iptErr == nil && len(ipts) == 0 {
 		iptErr = errors.New("no iptables program found")
 	}
 	switch {
-	case f.p.Backend != IPTables && nftErr == nil:
-		f.chosen = NFTables
-	case f.p.Backend != NFTables && iptErr == nil:
-		f.chosen = IPTables
-	default:
-		return fmt.Errorf("host firewall %s cannot be used: %w", f.p.Backend, errors.Join(nftErr, iptErr))
+	case configured != IPTables && nftErr == nil:
+		return NFTables, client, nil
+	case configured != NFTables && iptErr == nil:
+		return IPTables, client, nil
 	}
-	klog.FromContext(ctx).Info("Host firewall chosen", "backend", f.chosen, "configured", f.p.Backend)
-	return nil
+	return "", nil, fmt.Errorf("host firewall %s cannot be used: %w", configured, errors.Join(nftErr, iptErr))
 }
