@@ -75,6 +75,7 @@ type Agent struct {
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
 	packets  *openflow.PacketIns
+	denied   *openflow.PacketQueue
 	policies *policies
 	resume   resume
 	local    *localapi.Server
@@ -162,7 +163,8 @@ func New(p Params) (*Agent, error) {
 		Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}, Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
 	})
 	a.resume.flows = a.flows
-	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket})
+	a.denied = openflow.NewPacketQueue(openflow.PacketQueueParams{Tables: []uint8{pipeline.TableDenied}})
+	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket, Queues: []*openflow.PacketQueue{a.denied}})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
@@ -200,7 +202,8 @@ func New(p Params) (*Agent, error) {
 	a.registry.MustRegister(flowCollectors(a.flows.Stats)...)
 	a.registry.MustRegister(newBGPCollector(a.bgpSessions))
 	a.registry.MustRegister(policyCollectors(policySources{
-		status: a.policies.client.Status, totals: a.policies.enforcer.Totals, stats: a.policies.enforcer.Stats, lost: a.packets.Lost,
+		status: a.policies.client.Status, totals: a.policies.enforcer.Totals, stats: a.policies.enforcer.Stats,
+		lost: a.denied.Lost, malformed: a.packets.Malformed,
 	})...)
 	return a, nil
 }

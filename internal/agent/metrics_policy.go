@@ -15,8 +15,9 @@ type policySources struct {
 	status func() stream.Status
 	totals func() enforce.Totals
 	stats  func() enforce.Stats
-	// lost counts packets of the switch that were dropped, and malformed ones.
-	lost func() (lost, malformed uint64)
+	// lost counts denied packets that there was no room for, and malformed those
+	// of the switch that could not be read, whatever they are.
+	lost, malformed func() uint64
 }
 
 func policyCollectors(s policySources) []prometheus.Collector {
@@ -50,7 +51,7 @@ func policyCollectors(s policySources) []prometheus.Collector {
 			func() uint64 { return s.stats().Cut }),
 		denied("true", func() uint64 { return s.stats().Logged }),
 		denied("false", func() uint64 { return s.stats().NotLogged }),
-		lost("queue", func() uint64 { n, _ := s.lost(); return n }),
-		lost("malformed", func() uint64 { _, n := s.lost(); return n }),
+		lost("queue", s.lost),
+		lost("malformed", s.malformed),
 	}
 }

@@ -20,7 +20,7 @@ func TestPolicyMetrics(t *testing.T) {
 		status: func() stream.Status { return stream.Status{Connected: connected} },
 		totals: func() enforce.Totals { return enforce.Totals{Rules: 5, Held: 2} },
 		stats:  func() enforce.Stats { return enforce.Stats{Logged: 3, NotLogged: 4, Cut: 6} },
-		lost:   func() (uint64, uint64) { return 7, 8 },
+		lost:   func() uint64 { return 7 }, malformed: func() uint64 { return 8 },
 	})...)
 	want := `
 # HELP waymark_policy_connections_cut_total Segments of denied TCP connections of which both ends were told that they are over.

@@ -56,6 +56,6 @@ func (p *policies) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.finder.Run(ctx) })
 	group.Go(func() error { return p.client.Run(ctx) })
-	group.Go(func() error { return p.enforcer.Run(ctx, p.agent.packets.Packets()) })
+	group.Go(func() error { return p.enforcer.Run(ctx, p.agent.denied.Packets()) })
 	return group.Wait()
 }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,8 +13,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/ovstest"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/service"
@@ -66,6 +70,8 @@ type serviceRig struct {
 	table  *ovstest.Switch
 	marks  int
 	told   int
+	hosts  []service.Host
+	forgot []flow.Connection
 }
 
 func newServiceRig() *serviceRig {
@@ -77,8 +83,16 @@ func newServiceRig() *serviceRig {
 		source: &fakeServices{services: map[service.Key]service.Service{}, dirty: map[service.Key]bool{}},
 		table:  ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables}),
 	}
-	r.serviceSwitch = newServiceSwitch(r.source, r.table, func() { r.marks++ }, func() { r.told++ })
+	r.serviceSwitch = newServiceSwitch(serviceSwitchParams{
+		source: r.source, flows: r.table, mark: func() { r.marks++ }, news: func() { r.told++ },
+		host:   func(h service.Host) { r.hosts = append(r.hosts, h) },
+		forget: func(c []flow.Connection) { r.forgot = append(r.forgot, c...) },
+	})
 	return r
+}
+
+func (r *serviceRig) setMode(mode config.ServicesMode) {
+	r.configure(serviceSettings{mode: mode, node: service.Node{Name: "n1", ClusterIPsOnly: mode != config.ServicesAll}})
 }
 
 // check runs the loop once and compares what is served.
@@ -178,4 +192,68 @@ func TestServicesAreTriedAgain(t *testing.T) {
 	}
 	r.table.Fail(nil)
 	r.check(t, "again", "[10.96.0.1] of [service/default/a]")
+}
+
+// TestServicesAskTheNode: at the first run in any case, then when something changes.
+func TestServicesAskTheNode(t *testing.T) {
+	r := newServiceRig()
+	r.source.synced = true
+	r.source.set("a", "10.96.0.1")
+	r.setMode(config.ServicesAll)
+	r.check(t, "first", "[10.96.0.1] of [service/default/a]")
+	r.check(t, "again", "[10.96.0.1] of [service/default/a]")
+	r.setMode(config.ServicesClusterIPOnly)
+	r.check(t, "less", "[10.96.0.1] of [service/default/a]")
+	r.setMode(config.ServicesDisabled)
+	r.check(t, "nothing", "[] of []")
+	r.check(t, "nothing again", "[] of []")
+	want := []service.Host{{Routes: []netip.Addr{netip.MustParseAddr("10.96.0.1")}}, {}, {}}
+	if d := cmp.Diff(want, r.hosts, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+// TestServicesForgetConnections: those to endpoints that go, but none at the start.
+func TestServicesForgetConnections(t *testing.T) {
+	r := newServiceRig()
+	r.source.synced = true
+	r.source.set("a", "10.96.0.1")
+	r.setMode(config.ServicesAll)
+	r.check(t, "first", "[10.96.0.1] of [service/default/a]")
+	k := service.Key{Namespace: "default", Name: "a"}
+	s := r.source.services[k]
+	s.Ports = []service.Port{{Protocol: service.TCP, Port: 80}}
+	r.source.services[k], r.source.dirty[k] = s, true
+	r.check(t, "no endpoint", "[10.96.0.1] of [service/default/a]")
+	want := []flow.Connection{{
+		Zone: pipeline.ZoneIPv4, Protocol: flow.ProtoTCP, Original: flow.Tuple{Dst: netip.MustParseAddrPort("10.96.0.1:80")},
+		Reply: flow.Tuple{Src: netip.MustParseAddrPort("10.10.1.2:8080")},
+	}}
+	if d := cmp.Diff(want, r.forgot, cmpopts.EquateComparable(netip.AddrPort{})); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+func TestForgetter(t *testing.T) {
+	var asked [][]flow.Connection
+	var fault error
+	f := newForgetter(func(_ context.Context, c []flow.Connection) error {
+		asked = append(asked, c)
+		return fault
+	})
+	f.add(nil)
+	f.add(make([]flow.Connection, forgetAtOnce+1))
+	fault = errors.New("broken")
+	if err := f.reconcile(t.Context()); !errors.Is(err, fault) || len(asked) != 1 {
+		t.Errorf("got %v after %d calls", err, len(asked))
+	}
+	fault = nil
+	if err := f.reconcile(t.Context()); err != nil || len(asked) != 3 || len(asked[2]) != 1 {
+		t.Errorf("got %v after %d calls", err, len(asked))
+	}
+	fault = openflow.ErrRefused
+	f.add(make([]flow.Connection, 1))
+	if err := f.reconcile(t.Context()); err != nil || len(f.pending) != 0 {
+		t.Errorf("a switch that is too old: %v, %d pending", err, len(f.pending))
+	}
 }

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/time/rate"
 	"k8s.io/klog/v2"
 
-	"github.com/waymark-net/waymark/internal/tcpreset"
+	"github.com/waymark-net/waymark/internal/answer"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
@@ -83,8 +83,12 @@ func (e *Enforcer) reset(ctx context.Context, d openflow.PacketIn) error {
 	if pipeline.ReadJudged(d.Metadata).CTState&flow.CTEstablished == 0 {
 		return nil
 	}
-	segment, err := tcpreset.Parse(d.Data)
-	if errors.Is(err, tcpreset.ErrIsReset) || errors.Is(err, tcpreset.ErrNotTCP) {
+	var segment answer.Segment
+	packet, err := answer.ParsePacket(d.Data)
+	if err == nil {
+		segment, err = packet.Segment()
+	}
+	if errors.Is(err, answer.ErrUnanswerable) || errors.Is(err, answer.ErrIsReset) || errors.Is(err, answer.ErrNotTCP) {
 		return nil // other connections are reported when denied packets are logged
 	}
 	if err != nil {

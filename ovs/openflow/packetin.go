@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,42 +32,80 @@ type PacketIn struct {
 	Length int
 }
 
+// PacketQueueParams describe a PacketQueue.
+type PacketQueueParams struct {
+	// Tables are those whose flows send the packets. No other queue of the same
+	// PacketIns has one of them.
+	Tables []uint8
+	// Size is how many packets wait for the reader at most; 0 is
+	// DefaultPacketQueue.
+	Size int
+}
+
+// DefaultPacketQueue is the default of PacketQueueParams.Size.
+const DefaultPacketQueue = 256
+
+// PacketQueue is where the packets of some tables wait for the one who handles
+// them. A flood of them does not keep those of other tables from their reader.
+type PacketQueue struct {
+	tables  []uint8
+	packets chan PacketIn
+	lost    atomic.Uint64
+}
+
+// NewPacketQueue returns an empty queue. PacketInsParams say who fills it.
+func NewPacketQueue(params PacketQueueParams) *PacketQueue {
+	if params.Size <= 0 {
+		params.Size = DefaultPacketQueue
+	}
+	return &PacketQueue{tables: slices.Clone(params.Tables), packets: make(chan PacketIn, params.Size)}
+}
+
+// Packets is where the packets arrive. It is never closed.
+func (q *PacketQueue) Packets() <-chan PacketIn { return q.packets }
+
+// Lost counts the packets that were dropped because the queue was full.
+func (q *PacketQueue) Lost() uint64 { return q.lost.Load() }
+
+// put does not wait.
+func (q *PacketQueue) put(in PacketIn) {
+	select {
+	case q.packets <- in:
+	default:
+		q.lost.Add(1)
+	}
+}
+
 // PacketInsParams describe a PacketIns.
 type PacketInsParams struct {
 	// Socket is the bridge's management socket.
 	Socket string
-	// Queue is how many packets wait for the reader at most; 0 is
-	// DefaultPacketInQueue.
-	Queue int
+	// Queues get the packets, each those of its tables. Others are dropped.
+	Queues []*PacketQueue
 }
-
-// DefaultPacketInQueue is the default of PacketInsParams.Queue.
-const DefaultPacketInQueue = 256
 
 // PacketIns receives the packets that flows send to the controller. It has a
 // connection of its own, so that a flood of them does not delay the changes of
 // a Target.
 type PacketIns struct {
-	params  PacketInsParams
-	packets chan PacketIn
-	lost    atomic.Uint64
-	bad     atomic.Uint64
+	params PacketInsParams
+	queues map[uint8]*PacketQueue
+	bad    atomic.Uint64
 }
 
 // NewPacketIns returns a PacketIns that Run connects.
 func NewPacketIns(params PacketInsParams) *PacketIns {
-	if params.Queue <= 0 {
-		params.Queue = DefaultPacketInQueue
+	p := &PacketIns{params: params, queues: map[uint8]*PacketQueue{}}
+	for _, q := range params.Queues {
+		for _, table := range q.tables {
+			p.queues[table] = q
+		}
 	}
-	return &PacketIns{params: params, packets: make(chan PacketIn, params.Queue)}
+	return p
 }
 
-// Packets is where the packets arrive. It is never closed.
-func (p *PacketIns) Packets() <-chan PacketIn { return p.packets }
-
-// Lost counts the packets that were not handed over because the queue was full,
-// and malformed those that could not be read.
-func (p *PacketIns) Lost() (lost, malformed uint64) { return p.lost.Load(), p.bad.Load() }
+// Malformed counts the packets that could not be read.
+func (p *PacketIns) Malformed() uint64 { return p.bad.Load() }
 
 // Run receives until ctx ends and returns the cause. It connects again when the
 // connection is lost.
@@ -126,10 +165,8 @@ func (p *PacketIns) receive(msg []byte) {
 	case err != nil:
 		p.bad.Add(1)
 	case ours:
-		select {
-		case p.packets <- in:
-		default:
-			p.lost.Add(1)
+		if q := p.queues[in.Table]; q != nil {
+			q.put(in)
 		}
 	}
 }
@@ -158,15 +195,16 @@ func packetInFormat(xid uint32) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(b, nxPacketIn2Format), nil
 }
 
-// reasonAction is the bit of OFPR_ACTION.
-const reasonAction = 1 << 1
+// packetReasons are OFPR_NO_MATCH, which is said of the Controller action of a
+// flow of priority 0 that matches everything, and OFPR_ACTION, of all others.
+const packetReasons = 1<<0 | 1<<1
 
 // packetInsOnly asks for packets of the Controller action and for no other
 // message (OFPT_SET_ASYNC, OpenFlow 1.3.5, 7.3.10).
 func packetInsOnly(xid uint32) ([]byte, error) {
 	b := appendHeader(nil, of.Type_SetAsync, headerLen+24, xid)
-	b = binary.BigEndian.AppendUint32(b, reasonAction)
-	b = binary.BigEndian.AppendUint32(b, reasonAction)
+	b = binary.BigEndian.AppendUint32(b, packetReasons)
+	b = binary.BigEndian.AppendUint32(b, packetReasons)
 	return append(b, make([]byte, 16)...), nil
 }
 

@@ -63,7 +63,16 @@ func packet(proto int, dstPort int) string {
 		"ipv4(src=10.0.0.1,dst=10.0.0.2,proto=%d,tos=0,ttl=64,frag=no),%s", proto, l4)
 }
 
-func next(t *testing.T, in *openflow.PacketIns) openflow.PacketIn {
+// receive has the packets of both tables arrive in one queue.
+func receive(t *testing.T, o *ovstest.OVS) (*openflow.PacketIns, *openflow.PacketQueue) {
+	t.Helper()
+	q := openflow.NewPacketQueue(openflow.PacketQueueParams{Tables: []uint8{0, 44}, Size: 1000})
+	in := openflow.NewPacketIns(openflow.PacketInsParams{Socket: o.Socket(bridge), Queues: []*openflow.PacketQueue{q}})
+	runUntilEnd(t, in.Run)
+	return in, q
+}
+
+func next(t *testing.T, in *openflow.PacketQueue) openflow.PacketIn {
 	t.Helper()
 	select {
 	case p := <-in.Packets():
@@ -77,8 +86,7 @@ func next(t *testing.T, in *openflow.PacketIns) openflow.PacketIn {
 func TestPacketInsArrive(t *testing.T) {
 	t.Parallel()
 	o, target := startReporting(t)
-	in := openflow.NewPacketIns(openflow.PacketInsParams{Socket: o.Socket(bridge)})
-	runUntilEnd(t, in.Run)
+	connection, in := receive(t, o)
 	// The listener connects at some time.
 	eventually(t, "the first packet", func() bool {
 		o.Appctl("netdev-dummy/receive", "p1", packet(6, 79), "--len", "200")
@@ -106,8 +114,8 @@ func TestPacketInsArrive(t *testing.T) {
 		!strings.Contains(text, "ct_state=+new") || !strings.Contains(text, "ct_zone=9") {
 		t.Errorf("metadata %s", text)
 	}
-	if lost, malformed := in.Lost(); lost != 0 || malformed != 0 {
-		t.Errorf("%d lost, %d malformed", lost, malformed)
+	if in.Lost() != 0 || connection.Malformed() != 0 {
+		t.Errorf("%d lost, %d malformed", in.Lost(), connection.Malformed())
 	}
 	if out := o.Ofctl("get-frags", o.Socket(bridge)); !strings.Contains(out, "nx-match") {
 		t.Errorf("fragment mode: %s", out)
@@ -154,8 +162,7 @@ func checkCounters(t *testing.T, target *openflow.Target) {
 func TestMeterLimitsPacketIns(t *testing.T) {
 	t.Parallel()
 	o, target := startReporting(t)
-	in := openflow.NewPacketIns(openflow.PacketInsParams{Socket: o.Socket(bridge), Queue: 1000})
-	runUntilEnd(t, in.Run)
+	_, in := receive(t, o)
 	eventually(t, "the first packet", func() bool {
 		o.Appctl("netdev-dummy/receive", "p1", packet(6, 79))
 		select {
@@ -215,8 +222,7 @@ func TestMeterLimitsPacketIns(t *testing.T) {
 func TestInject(t *testing.T) {
 	t.Parallel()
 	o, target := startReporting(t)
-	in := openflow.NewPacketIns(openflow.PacketInsParams{Socket: o.Socket(bridge)})
-	runUntilEnd(t, in.Run)
+	_, in := receive(t, o)
 	frame := make([]byte, 60)
 	copy(frame, []byte{0x0a, 0, 0, 0, 0, 2, 0x0a, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6})
 	sum := uint32(0)

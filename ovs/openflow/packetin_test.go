@@ -112,15 +112,53 @@ func FuzzParseMeters(f *testing.F) {
 	})
 }
 
+// fromTable is a packet-in of a table.
+func fromTable(table uint8) []byte {
+	return packetInMessage(property(packetInPacket, 1, 2), property(packetInTable, table, 0, 0, 0))
+}
+
 func TestPacketInsAreBounded(t *testing.T) {
-	p := NewPacketIns(PacketInsParams{Queue: 2})
+	q := NewPacketQueue(PacketQueueParams{Tables: []uint8{44}, Size: 2})
+	p := NewPacketIns(PacketInsParams{Queues: []*PacketQueue{q}})
 	for range 5 {
 		p.receive(wholePacketIn())
 	}
 	p.receive(packetInMessage([]byte{0}))
 	p.receive(message(of.Type_PortStatus, 0, make([]byte, 72)...))
-	if lost, malformed := p.Lost(); lost != 3 || malformed != 1 || len(p.Packets()) != 2 {
-		t.Errorf("%d lost, %d malformed, %d waiting", lost, malformed, len(p.Packets()))
+	if q.Lost() != 3 || p.Malformed() != 1 || len(q.Packets()) != 2 {
+		t.Errorf("%d lost, %d malformed, %d waiting", q.Lost(), p.Malformed(), len(q.Packets()))
+	}
+	other := NewPacketQueue(PacketQueueParams{})
+	if n := cap(other.Packets()); n != DefaultPacketQueue {
+		t.Errorf("room for %d packets by default", n)
+	}
+}
+
+// TestPacketInsAreSorted: a flood of one kind takes no other's place.
+func TestPacketInsAreSorted(t *testing.T) {
+	denied := NewPacketQueue(PacketQueueParams{Tables: []uint8{44}, Size: 2})
+	others := NewPacketQueue(PacketQueueParams{Tables: []uint8{46, 47}, Size: 3})
+	p := NewPacketIns(PacketInsParams{Queues: []*PacketQueue{denied, others}})
+	for range 100 {
+		p.receive(fromTable(44))
+	}
+	for _, table := range []uint8{46, 0, 47, 45} {
+		p.receive(fromTable(table))
+	}
+	type outcome struct {
+		Tables []uint8
+		Lost   uint64
+	}
+	read := func(q *PacketQueue) (o outcome) {
+		o.Lost = q.Lost()
+		for range len(q.Packets()) {
+			o.Tables = append(o.Tables, (<-q.Packets()).Table)
+		}
+		return o
+	}
+	want := []outcome{{[]uint8{44, 44}, 98}, {[]uint8{46, 47}, 0}}
+	if diff := cmp.Diff(want, []outcome{read(denied), read(others)}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -128,12 +166,13 @@ func TestPacketInsAreBounded(t *testing.T) {
 func TestPacketInsConnect(t *testing.T) {
 	for _, refuse := range []bool{false, true} {
 		open := func(ctx context.Context, socket string) (*conn, error) {
-			p := NewPacketIns(PacketInsParams{Socket: socket})
+			q := NewPacketQueue(PacketQueueParams{Tables: []uint8{44}})
+			p := NewPacketIns(PacketInsParams{Socket: socket, Queues: []*PacketQueue{q}})
 			connected, err := p.runOnce(ctx)
 			if connected == refuse || errors.Is(err, ErrRefused) != refuse {
 				t.Errorf("refused %v: connected %v, error %v", refuse, connected, err)
 			}
-			if got := len(p.Packets()); !refuse && got != 1 {
+			if got := len(q.Packets()); !refuse && got != 1 {
 				t.Errorf("%d packets arrived", got)
 			}
 			return nil, nil
@@ -149,7 +188,7 @@ func TestPacketInsConnect(t *testing.T) {
 				t.Errorf("format (-want +got):\n%s", diff)
 			}
 			async := p.next(of.Type_SetAsync)
-			if diff := cmp.Diff([]byte{0, 0, 0, 2, 0, 0, 0, 2}, async[headerLen:headerLen+8]); diff != "" {
+			if diff := cmp.Diff([]byte{0, 0, 0, 3, 0, 0, 0, 3}, async[headerLen:headerLen+8]); diff != "" {
 				t.Errorf("asynchronous messages (-want +got):\n%s", diff)
 			}
 			barrier := parseHeader(p.next(of.Type_BarrierRequest)).xid

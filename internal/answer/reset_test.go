@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tcpreset
+package answer
 
 import (
 	"errors"
@@ -36,6 +36,15 @@ func segment(t testing.TB, v6 bool, tcp layers.TCP, payload string) []byte {
 		t.Fatal(err)
 	}
 	return buffer.Bytes()
+}
+
+// segmentOf reads the segment of a frame.
+func segmentOf(frame []byte) (Segment, error) {
+	p, err := ParsePacket(frame)
+	if err != nil {
+		return Segment{}, err
+	}
+	return p.Segment()
 }
 
 // reset is what the tests look at in a frame.
@@ -108,7 +117,7 @@ func TestResets(t *testing.T) {
 				}
 				whole := segment(t, v6, tc.tcp, tc.payload)
 				for _, frame := range [][]byte{whole, whole[:len(whole)-len(tc.payload)]} {
-					s, err := Parse(frame)
+					s, err := segmentOf(frame)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -128,33 +137,55 @@ func TestResets(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+// TestSegmentBehindOthers: what stands between the headers of IP and TCP is not
+// of the segment, and a first fragment has one.
+func TestSegmentBehindOthers(t *testing.T) {
+	header := segment(t, false, layers.TCP{ACK: true, Seq: 1000, Ack: 77}, "twenty bytes of data")[34:]
+	for name, frame := range map[string][]byte{
+		"first fragment":       ip4(t, 6, string(header), func(ip *layers.IPv4) { ip.Flags = layers.IPv4MoreFragments }),
+		"first fragment, IPv6": ip6(t, 44, "\x06\x00\x00\x01\x00\x00\x00\x00"+string(header), nil),
+		"padded":               append(ip4(t, 6, string(header), nil), 0, 0),
+		"behind options":       ip6(t, 0, "\x3c\x00\x01\x04\x00\x00\x00\x00\x06\x00\x01\x04\x00\x00\x00\x00"+string(header), nil),
+	} {
+		s, err := segmentOf(frame)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		made, err := s.ToSender()
+		if got := read(t, made, err); got.Seq != 77 || got.Ack != 1020 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestSegmentRefuses(t *testing.T) {
 	whole := segment(t, false, layers.TCP{ACK: true}, "data")
-	if _, err := Parse(segment(t, false, layers.TCP{RST: true}, "")); !errors.Is(err, ErrIsReset) {
+	if _, err := segmentOf(segment(t, false, layers.TCP{RST: true}, "")); !errors.Is(err, ErrIsReset) {
 		t.Errorf("a reset: %v", err)
 	}
 	short := append([]byte(nil), whole...)
 	short[17] = 30 // the length of the IP packet
 	udp := append([]byte(nil), whole...)
 	udp[23] = 17
-	if _, err := Parse(udp); !errors.Is(err, ErrNotTCP) {
+	if _, err := segmentOf(udp); !errors.Is(err, ErrNotTCP) {
 		t.Errorf("UDP: %v", err)
 	}
 	for name, frame := range map[string][]byte{"nothing": nil, "no TCP header": whole[:14+20+10], "headers only claimed": short, "UDP": udp} {
-		if s, err := Parse(frame); err == nil {
+		if s, err := segmentOf(frame); err == nil {
 			t.Errorf("%s: no error, but %+v", name, s)
 		}
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzSegment(f *testing.F) {
 	for _, v6 := range []bool{false, true} {
 		f.Add(segment(f, v6, layers.TCP{ACK: true, Seq: 1, Ack: 2}, "data"))
 		f.Add(segment(f, v6, layers.TCP{SYN: true, Seq: 1}, ""))
 		f.Add(segment(f, v6, layers.TCP{RST: true, Seq: 1}, ""))
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		s, err := Parse(frame)
+		s, err := segmentOf(frame)
 		if err != nil {
 			return
 		}
@@ -163,7 +194,7 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Parse(out); !errors.Is(err, ErrIsReset) {
+			if _, err := segmentOf(out); !errors.Is(err, ErrIsReset) {
 				t.Errorf("not a reset: %v", err)
 			}
 		}
