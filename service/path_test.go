@@ -150,7 +150,7 @@ func TestConnection(t *testing.T) {
 					"local Pod": {s.podB, portB}, "remote Pod": {s.remotePod, portGateway},
 					"its node": {s.node, portGateway}, "outside": {s.outside, portGateway},
 				} {
-					sw.ForgetConnections()
+					sw.ForgetAllConnections()
 					c.Set(at(s, proto, netip.AddrPortFrom(end.addr, 8080)))
 					flush(t, c, sw)
 					request := func(what string) {

@@ -192,7 +192,7 @@ func (w *world) apply(u *policy.Update) {
 // reach says who reaches Pod n, which is at a port.
 func (w *world) reach(n int, port uint32) string {
 	w.t.Helper()
-	w.sw.ForgetConnections()
+	w.sw.ForgetAllConnections()
 	var out []string
 	for _, from := range []struct {
 		name string

@@ -108,3 +108,71 @@ func TestLearnedFlowsStay(t *testing.T) {
 		t.Errorf("no timeout: %s", out)
 	}
 }
+
+// TestLearnedFlowsAreCounted: who reads twice sees which flow no packet met, and
+// can remove that.
+func TestLearnedFlowsAreCounted(t *testing.T) {
+	t.Parallel()
+	o := startPorts(t)
+	target, _ := startLearning(t, o, 0)
+	read := func() map[string]openflow.LearnedFlow {
+		list, err := target.LearnedFlows(deadline(t), 63)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]openflow.LearnedFlow{}
+		for _, f := range list {
+			source, _ := f.Match.Get(flow.FieldIPSrc)
+			out[source.String()] = f
+		}
+		return out
+	}
+	const one, two, three = "ip_src=10.0.0.1", "ip_src=10.0.0.2", "ip_src=10.0.0.3"
+	for i, src := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
+		send(o, src, 1000+i)
+	}
+	eventually(t, "the switch to learn", func() bool { return len(read()) == 3 })
+	before := read()
+	want := parse(t, "cookie=0x5, table=63, priority=100,ip,reg12=0x5,nw_src=10.0.0.1 actions=set_field:0x2->reg13")[0]
+	if f := before[one]; !f.Equal(want) || f.IdleTimeout != 0 || f.HardTimeout != 0 {
+		t.Errorf("learned %+v, want %v", f, want)
+	}
+	// Each teaches the same again, which must not start the counter anew.
+	for i := range 3 {
+		send(o, "10.0.0.2", 2000+i)
+	}
+	eventually(t, "packets to be counted", func() bool { return read()[two].Packets >= before[two].Packets+3 })
+	if after := read(); after[one].Packets != before[one].Packets || after[three].Packets != before[three].Packets {
+		t.Errorf("idle flows counted: %+v, before %+v", after, before)
+	}
+	remove := func(m ...flow.Match) {
+		t.Helper()
+		if err := target.RemoveLearned(deadline(t), 63, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove()
+	remove(before[one].Match, before[three].Match)
+	if got := read(); len(got) != 1 || got[two].Table != 63 {
+		t.Errorf("left: %+v", got)
+	}
+	remove(flow.Match{flow.Reg(12, 6, ^uint32(0))})
+	if got := read(); len(got) != 1 {
+		t.Errorf("another set was removed, left: %+v", got)
+	}
+	remove(flow.Match{flow.Reg(12, 5, ^uint32(0))})
+	if got := read(); len(got) != 0 {
+		t.Errorf("left of the set: %+v", got)
+	}
+	// The client is taught anew.
+	send(o, "10.0.0.2", 3000)
+	eventually(t, "the switch to learn again", func() bool { return len(read()) == 1 })
+	for _, f := range o.Flows(bridge) {
+		if f.Table != 63 {
+			remove(f.Match)
+		}
+	}
+	if s := target.Stats(); s.Repairs != 0 || len(o.Flows(bridge)) != 4+len(read()) {
+		t.Errorf("flows of an owner were removed: %+v\n%s", s, o.Dump(bridge))
+	}
+}

@@ -19,6 +19,9 @@ type Connection struct {
 	// Proto is the IP protocol. Ports are 0 for protocols without them.
 	Proto    uint8
 	Src, Dst netip.AddrPort
+	// Reply is where answers come from and go to, as long as translation is not
+	// undone.
+	Reply flow.Tuple
 	// Answered says that a packet of the other direction was seen.
 	Answered bool
 	Mark     uint32
@@ -68,6 +71,7 @@ func (c *conntrack) list() []Connection {
 		}
 		out = append(out, Connection{
 			Zone: t.zone, Proto: t.proto, Src: t.src, Dst: t.dst,
+			Reply:    flow.Tuple{Src: conn.answer.src, Dst: conn.answer.dst},
 			Answered: conn.answered, Mark: mark, Label: conn.label,
 		})
 	}
@@ -80,6 +84,20 @@ func (c *conntrack) list() []Connection {
 func (c *conntrack) remove(conn *connection) {
 	delete(c.byTuple, conn.original)
 	delete(c.byTuple, conn.answer)
+}
+
+// forget removes what one of openflow.Target.ForgetConnections chooses.
+func (c *conntrack) forget(choice flow.Connection) {
+	for t, conn := range c.byTuple {
+		have := flow.Connection{
+			Zone: t.zone, Protocol: t.proto,
+			Original: flow.Tuple{Src: conn.original.src, Dst: conn.original.dst},
+			Reply:    flow.Tuple{Src: conn.answer.src, Dst: conn.answer.dst},
+		}
+		if choice.Chooses(have) {
+			c.remove(conn)
+		}
+	}
 }
 
 func (c *conntrack) create(t, answer tuple) *connection {
@@ -196,8 +214,8 @@ func (t *tracer) ct(a flow.CT) error {
 			conn = nil
 		}
 		if conn == nil {
-			answer := answerTo(key, a.NAT)
-			if t.sw.conns.byTuple[answer] != nil {
+			answer, ok := t.sw.conns.answerTo(key, a.NAT)
+			if !ok {
 				return errEnd // the answers would be those of another connection
 			}
 			conn = t.sw.conns.create(key, answer)
@@ -216,6 +234,7 @@ func (t *tracer) ct(a flow.CT) error {
 			return err
 		}
 	}
+	t.known = known{conn: conn, key: key, state: ctState}
 	t.clear(ctFields...)
 	return nil
 }

@@ -61,7 +61,7 @@ func TestConnections(t *testing.T) {
 	} {
 		v := sw.Trace(step.packet)
 		if step.name == "answer to nothing" {
-			sw.ForgetConnections()
+			sw.ForgetAllConnections()
 		}
 		if v.String() != step.want {
 			t.Errorf("%s: %v, want %s, met\n%s", step.name, v, step.want, v.Met())
@@ -74,10 +74,13 @@ func TestConnections(t *testing.T) {
 		{Zone: 7, Proto: 6, Src: netip.AddrPortFrom(a4, 1000), Dst: netip.AddrPortFrom(b4, 80), Answered: true, Mark: 2, Label: label},
 		{Zone: 7, Proto: 6, Src: netip.AddrPortFrom(a4, 1001), Dst: netip.AddrPortFrom(b4, 80), Mark: 2, Label: label},
 	}
+	for i, c := range want {
+		want[i].Reply = flow.Tuple{Src: c.Dst, Dst: c.Src}
+	}
 	if diff := cmp.Diff(want, sw.Connections(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("connections (-want +got):\n%s", diff)
 	}
-	sw.ForgetConnections()
+	sw.ForgetAllConnections()
 	if v := sw.Trace(first); v.String() != "output:2" || len(sw.Connections()) != 1 {
 		t.Errorf("after all was forgotten: %v", v)
 	}
@@ -119,7 +122,7 @@ func statePacket(mark uint64) Packet {
 func TestTraceWithGivenState(t *testing.T) {
 	sw := filled(t, trackedFlows(t), 0, 1, 2)
 	for _, tc := range stateCases {
-		sw.ForgetConnections()
+		sw.ForgetAllConnections()
 		if v := sw.Trace(statePacket(tc.mark), tc.next); v.String() != tc.want {
 			t.Errorf("%s: %v, want %s, met\n%s", tc.name, v, tc.want, v.Met())
 		}
@@ -128,7 +131,8 @@ func TestTraceWithGivenState(t *testing.T) {
 
 func TestTraceCannotTell(t *testing.T) {
 	for _, tc := range []struct{ flows, packet, want string }{
-		{"table=0, priority=1,tcp actions=ct(commit,table=1,zone=1,nat(src=9.9.9.9))", "tcp", "the tracer does not know ct("},
+		{"table=0, priority=1,tcp actions=ct(commit,table=1,zone=1,nat(src=9.9.9.9:80))", "tcp", "the tracer does not know ct("},
+		{"table=0, priority=1,tcp actions=ct(commit,table=1,zone=1,nat(dst=9.9.9.1-9.9.9.9))", "tcp", "the tracer does not know ct("},
 		{"table=0, priority=1,ip actions=ct(commit,exec(set_field:1->reg1))", "tcp", "ct cannot execute"},
 		{"table=0, priority=1,ip actions=ct(table=0)", "tcp", "lookups"},
 		{"table=0, priority=1 actions=resubmit(,0)", "tcp", "tables deep"},

@@ -13,8 +13,11 @@
 //	if v.String() != "output:2" { t.Errorf("packet goes to %v\n%s", v, v.Met()) }
 //
 // The fake knows conjunctive matches as Open vSwitch does, and has a connection
-// table: a test traces the first packet of a connection, then Answer of it, then
-// the next. Address translation it does not know; such a verdict is an error.
+// table with its zones: a test traces the first packet of a connection, then
+// Answer of it, then the next. Of address translation it knows what Services
+// need; a verdict on other is an error. What packets teach it is in tables of its
+// own, where no time passes: a test says when it expires. A test may choose the
+// buckets of groups (Choose).
 //
 // A packet is a flow.Match that gives every field it has an exact value, so it
 // prints as the text that ovs-appctl ofproto/trace reads.

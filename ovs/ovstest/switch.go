@@ -20,11 +20,14 @@ type SwitchParams struct {
 	// Tables are the tables that exist. Flows in others, and jumps to them,
 	// are refused.
 	Tables []uint8
+	// Learned are tables too; openflow.Params.Learned says of which kind.
+	Learned []uint8
 }
 
 // Switch is a fake switch behind the methods of openflow.Target. Changes take
 // effect at once.
 type Switch struct {
+	// tables are those that exist; true means that the switch itself fills it.
 	tables map[uint8]bool
 
 	mu      sync.Mutex
@@ -35,7 +38,10 @@ type Switch struct {
 	// index finds the flows of a table.
 	index map[uint8]*table
 	conns *conntrack
-	fault error
+	// learned are flows without an owner.
+	learned map[flow.Key]*learnedFlow
+	choose  func(flow.Group, Packet) int
+	fault   error
 }
 
 type ownedFlow struct {
@@ -55,9 +61,12 @@ func NewSwitch(params SwitchParams) *Switch {
 		tables: map[uint8]bool{},
 		flows:  map[flow.Key]ownedFlow{}, groups: map[uint32]flow.Group{},
 		byGroup: map[uint32]string{}, owners: map[string]*belongings{},
-		index: map[uint8]*table{}, conns: newConntrack(),
+		index: map[uint8]*table{}, conns: newConntrack(), learned: map[flow.Key]*learnedFlow{},
 	}
 	for _, t := range params.Tables {
+		s.tables[t] = false
+	}
+	for _, t := range params.Learned {
 		s.tables[t] = true
 	}
 	return s
@@ -117,10 +126,15 @@ func (s *Switch) put(owner string, f flow.Flow) {
 	s.take(k)
 	s.flows[k] = ownedFlow{Flow: f, owner: owner}
 	s.of(owner).flows[k] = true
-	if s.index[f.Table] == nil {
-		s.index[f.Table] = newTable()
+	s.tableOf(f.Table).add(f)
+}
+
+// tableOf is the index of a table; it is made when there is none.
+func (s *Switch) tableOf(n uint8) *table {
+	if s.index[n] == nil {
+		s.index[n] = newTable()
 	}
-	s.index[f.Table].add(f)
+	return s.index[n]
 }
 
 func (s *Switch) take(k flow.Key) {
@@ -140,11 +154,31 @@ func (s *Switch) Connections() []Connection {
 	return s.conns.list()
 }
 
-// ForgetConnections empties the connection table.
-func (s *Switch) ForgetConnections() {
+// ForgetAllConnections empties the connection table.
+func (s *Switch) ForgetAllConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns = newConntrack()
+}
+
+// ForgetConnections is openflow.Target.ForgetConnections.
+func (s *Switch) ForgetConnections(_ context.Context, connections []flow.Connection) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fault != nil {
+		return fmt.Errorf("forget connections: %w", s.fault)
+	}
+	var errs []error
+	for _, c := range connections {
+		errs = append(errs, c.Check())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("forget connections: %w", err)
+	}
+	for _, c := range connections {
+		s.conns.forget(c)
+	}
+	return nil
 }
 
 func (s *Switch) check(owner string, flows []flow.Flow, groups []flow.Group) error {
@@ -183,8 +217,10 @@ func (s *Switch) checkFlow(f flow.Flow, k flow.Key, seen map[flow.Key]bool, grou
 	}
 	seen[k] = true
 	errs = append(errs, f.Check())
-	if !s.tables[f.Table] {
+	if learned, ok := s.tables[f.Table]; !ok {
 		errs = append(errs, fmt.Errorf("flow %s: no table %d", f, f.Table))
+	} else if learned {
+		errs = append(errs, fmt.Errorf("flow %s: only the switch makes flows in table %d", f, f.Table))
 	}
 	return errors.Join(append(errs, s.checkTargets(f, f.Actions, groups))...)
 }
@@ -194,7 +230,7 @@ func (s *Switch) checkFlow(f flow.Flow, k flow.Key, seen map[flow.Key]bool, grou
 func (s *Switch) checkTargets(of fmt.Stringer, actions []flow.Action, groups map[uint32]bool) error {
 	var errs []error
 	table := func(t uint8) {
-		if !s.tables[t] {
+		if _, ok := s.tables[t]; !ok {
 			errs = append(errs, fmt.Errorf("%s: no table %d", of, t))
 		}
 	}
@@ -207,6 +243,10 @@ func (s *Switch) checkTargets(of fmt.Stringer, actions []flow.Action, groups map
 		case flow.CT:
 			if a.Table != flow.NoTable {
 				table(a.Table)
+			}
+		case flow.Learn:
+			if !s.tables[a.Table] {
+				errs = append(errs, fmt.Errorf("%s: table %d is not for what is learned", of, a.Table))
 			}
 		case flow.ToGroup:
 			if !groups[a.ID] {

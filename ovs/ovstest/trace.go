@@ -67,8 +67,8 @@ const (
 // state that the switch's own connection table gives it, and its commit is
 // remembered for the packets that follow; ctNext, bits of ct_state, takes the
 // place of the table for the first packets that ct sends on to another table,
-// like --ct-next of ofproto/trace. Of
-// nat the tracer knows one address and port as a new destination.
+// like --ct-next of ofproto/trace. Of nat the tracer knows one address and port
+// as a new destination, and one address as a new source.
 func (s *Switch) Trace(p Packet, ctNext ...uint32) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,6 +117,9 @@ func (t *tracer) lookup(table, from uint8, depth int) error {
 		return err
 	}
 	f := r.flow
+	if l, ok := t.sw.learned[f.Key()]; ok {
+		l.packets++
+	}
 	f.Cookie = 0
 	t.verdict.Flows = append(t.verdict.Flows, f)
 	return t.run(f.Actions, table, depth)
@@ -162,28 +165,34 @@ func (t *tracer) do(a flow.Action, table uint8, depth int) error {
 		return t.ct(a)
 	case flow.CTClear:
 		t.clear(ctFields...)
+		t.known = known{}
+	case flow.Learn:
+		t.sw.learn(a, t.state)
 	default:
 		return fmt.Errorf("the tracer does not know %v", a)
 	}
 	return nil
 }
 
-// group follows every bucket of an "all" group and the first usable one of
-// others. Changes that a bucket makes to the packet end with it.
+// group follows every bucket of an "all" group, of a "select" group the one that
+// the test chooses, and of others the first. Changes that a bucket makes to the
+// packet end with it.
 func (t *tracer) group(g flow.Group, table uint8, depth int) error {
-	for _, b := range g.Buckets {
-		if g.Type == flow.GroupSelect && b.Weight == 0 {
-			continue
+	buckets := g.Buckets
+	if g.Type != flow.GroupAll {
+		n, err := t.sw.bucket(g, t.state)
+		if err != nil || n < 0 {
+			return err
 		}
+		buckets = buckets[n : n+1]
+	}
+	for _, b := range buckets {
 		saved := t.state
 		t.state = saved.clone()
 		err := t.run(b.Actions, table, depth)
 		t.state = saved
 		if err != nil {
 			return err
-		}
-		if g.Type != flow.GroupAll {
-			return nil
 		}
 	}
 	return nil
