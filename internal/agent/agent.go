@@ -28,6 +28,7 @@ import (
 	"github.com/waymark-net/waymark/internal/localapi"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/internal/reconcile"
+	"github.com/waymark-net/waymark/internal/refuse"
 	"github.com/waymark-net/waymark/ipam"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
@@ -75,7 +76,7 @@ type Agent struct {
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
 	packets  *openflow.PacketIns
-	denied   *openflow.PacketQueue
+	refusals *refusals
 	policies *policies
 	resume   resume
 	local    *localapi.Server
@@ -160,16 +161,16 @@ func New(p Params) (*Agent, error) {
 	a.vsdb = vsdb.New(vsdb.Params{Endpoint: "unix:" + filepath.Join(p.OVSDir, "db.sock"), Notify: a.onSwitch})
 	socket := filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")
 	a.flows = openflow.New(openflow.Params{
-		Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter()}, Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
+		Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter(), refuse.Meter()},
+		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
 	})
 	a.resume.flows = a.flows
-	a.denied = openflow.NewPacketQueue(openflow.PacketQueueParams{Tables: []uint8{pipeline.TableDenied}})
-	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket, Queues: []*openflow.PacketQueue{a.denied}})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
 	})
-	a.policies = a.newPolicies(clients)
+	a.policies, a.refusals = a.newPolicies(clients), newRefusals(a.flows)
+	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket, Queues: []*openflow.PacketQueue{a.policies.denied, a.refusals.queue}})
 	a.local = localapi.New(localapi.Params{
 		Socket: filepath.Join(p.RunDir, "agent.sock"),
 		Report: a.policies.enforcer.Report, Status: a.policies.client.Status,
@@ -203,8 +204,9 @@ func New(p Params) (*Agent, error) {
 	a.registry.MustRegister(newBGPCollector(a.bgpSessions))
 	a.registry.MustRegister(policyCollectors(policySources{
 		status: a.policies.client.Status, totals: a.policies.enforcer.Totals, stats: a.policies.enforcer.Stats,
-		lost: a.denied.Lost, malformed: a.packets.Malformed,
+		lost: a.policies.denied.Lost, malformed: a.packets.Malformed,
 	})...)
+	a.registry.MustRegister(refusalCollectors(a.refusals.refuser.Stats, a.refusals.queue.Lost)...)
 	return a, nil
 }
 
@@ -222,6 +224,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"OpenFlow target", a.flows.Run},
 		{"packets of the switch", a.packets.Run},
 		{"policies", a.policies.run},
+		{"refusals", a.refusals.run},
 		{"BGP speaker", a.speaker.Run},
 		{"kernel watcher", a.kernel.Run},
 		{"CNI server", a.cni.Run},

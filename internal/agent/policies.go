@@ -14,6 +14,8 @@ import (
 
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/ovs/openflow"
+	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/policy/stream"
 )
 
@@ -22,11 +24,15 @@ type policies struct {
 	finder   *kube.ControllerFinder
 	client   *stream.Client
 	enforcer *enforce.Enforcer
+	denied   *openflow.PacketQueue
 	agent    *Agent
 }
 
 func (a *Agent) newPolicies(clients *kube.Clients) *policies {
-	p := &policies{finder: kube.NewControllerFinder(clients), agent: a}
+	p := &policies{
+		finder: kube.NewControllerFinder(clients), agent: a,
+		denied: openflow.NewPacketQueue(openflow.PacketQueueParams{Tables: []uint8{pipeline.TableDenied}}),
+	}
 	p.enforcer = enforce.New(enforce.Params{
 		Switch:  a.flows,
 		Status:  func() stream.Status { return p.client.Status() },
@@ -56,6 +62,6 @@ func (p *policies) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.finder.Run(ctx) })
 	group.Go(func() error { return p.client.Run(ctx) })
-	group.Go(func() error { return p.enforcer.Run(ctx, p.agent.denied.Packets()) })
+	group.Go(func() error { return p.enforcer.Run(ctx, p.denied.Packets()) })
 	return group.Wait()
 }

@@ -14,7 +14,9 @@
 //
 // A ServiceWatcher runs informers for Services and EndpointSlices, for the agent.
 // It tells the names of the Services that changed and merges the slices of one
-// when it is asked for it, on the goroutine of who asks.
+// when it is asked for it, on the goroutine of who asks. ServiceEvents write
+// what is wrong with Services into Events, on one loop of their own; of what all
+// nodes see alike one node speaks.
 //
 // Writing: NodeWriter patches node conditions, SessionWriter keeps the
 // BGPSessions of one node, Recorder writes Events. Each compares first and

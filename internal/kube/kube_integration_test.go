@@ -362,7 +362,7 @@ func testEvents(t *testing.T, admin, agent *kube.Clients, f *follower) {
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	seen, err := admin.Core.CoreV1().Events("default").Watch(t.Context(), metav1.ListOptions{})
+	seen, err := admin.Core.CoreV1().Events("default").Watch(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=Node"})
 	if err != nil {
 		t.Fatal(err)
 	}

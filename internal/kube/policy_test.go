@@ -259,7 +259,7 @@ func TestPolicyNode(t *testing.T) {
 		{Type: corev1.NodeHostName, Address: "203.0.113.1"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::1"},
 	}
 	var want []netip.Addr
-	for _, a := range []string{"192.0.2.1", "198.51.100.1", "2001:db8::1", "10.1.0.1", "fd00:1::1"} {
+	for _, a := range []string{"192.0.2.1", "198.51.100.1", "2001:db8::1", "10.1.0.1", "10.1.0.2", "fd00:1::1", "fd00:1::2"} {
 		want = append(want, netip.MustParseAddr(a))
 	}
 	if diff := cmp.Diff(want, PolicyNode(n).Addresses, compareNet); diff != "" {

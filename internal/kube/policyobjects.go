@@ -96,9 +96,10 @@ func PolicyNamespace(object *corev1.Namespace) policy.NamespaceIntent {
 }
 
 // PolicyNode returns what policies need of a Node: its addresses, and the first
-// address of each of its Pod CIDRs, which is that of the node on the bridge of
-// its Pods. What goes from a node to a Pod of another can have either as its
-// source. The intent shares the labels of the object.
+// two addresses of each of its Pod CIDRs. The first is that of the node on the
+// bridge of its Pods, the second that of what came to the node for a Service and
+// goes on to an endpoint elsewhere. What goes from a node to a Pod of another can
+// have any of them as its source. The intent shares the labels of the object.
 func PolicyNode(object *corev1.Node) policy.NodeIntent {
 	in := policy.NodeIntent{Name: object.Name, Labels: object.Labels}
 	for _, a := range object.Status.Addresses {
@@ -112,7 +113,9 @@ func PolicyNode(object *corev1.Node) policy.NodeIntent {
 	}
 	for _, text := range cidrs {
 		if cidr, err := netip.ParsePrefix(text); err == nil {
-			in.Addresses = appendAddress(in.Addresses, cidr.Masked().Addr().Next().String())
+			first := cidr.Masked().Addr().Next()
+			in.Addresses = appendAddress(in.Addresses, first.String())
+			in.Addresses = appendAddress(in.Addresses, first.Next().String())
 		}
 	}
 	return in

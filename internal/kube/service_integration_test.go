@@ -7,6 +7,7 @@ package kube_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +58,46 @@ func testServices(t *testing.T, admin, agent *kube.Clients) {
 		if !w.Synced() || !found || len(problems) > 0 || len(s.ClusterIPs) != 2 || len(s.Ports) != 1 || len(s.Ports[0].Endpoints) != 2 ||
 			s.ClusterIPs[0].String() != created.Spec.ClusterIP {
 			return fmt.Errorf("synced %t, found %t, problems %q, Service %+v", w.Synced(), found, problems, s)
+		}
+		return nil
+	})
+	other, err := admin.Core.CoreV1().Services(metav1.NamespacePublic).Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testServiceEvent(t, admin, agent, w, service.Key{Namespace: other.Namespace, Name: other.Name})
+}
+
+// testServiceEvent: with its own rights the agent says what is wrong with a
+// Service, in the namespace of the Service.
+func testServiceEvent(t *testing.T, admin, agent *kube.Clients, w *kube.ServiceWatcher, k service.Key) {
+	t.Helper()
+	testnet.WaitFor(t, deadline, func() error {
+		if _, found := w.Object(k); !found {
+			return fmt.Errorf("%s is not known", k)
+		}
+		return nil
+	})
+	recorder := kube.NewRecorder(kube.RecorderParams{Clients: agent, Component: "waymark-agent", NodeName: "n1"})
+	events := kube.NewServiceEvents(kube.ServiceEventsParams{
+		Recorder: recorder, Object: w.Object, NodeName: "n1", Snapshot: func() *kube.Snapshot { return &kube.Snapshot{} },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { _ = recorder.Run(ctx) })
+	running.Go(func() { _ = events.Run(ctx) })
+	events.Set(k, []kube.ServiceProblem{{Reason: kube.ReasonNodePortInUse, Message: "a program listens", Here: true}})
+	testnet.WaitFor(t, deadline, func() error {
+		list, err := admin.Core.CoreV1().Events(k.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=" + kube.ReasonNodePortInUse})
+		if err != nil {
+			return err
+		}
+		if len(list.Items) != 1 || list.Items[0].InvolvedObject.Name != k.Name || list.Items[0].InvolvedObject.UID == "" {
+			return fmt.Errorf("Events of %s: %+v", k, list.Items)
 		}
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/unixsocket"
 	"github.com/waymark-net/waymark/policy/stream"
+	"github.com/waymark-net/waymark/service"
 )
 
 const (
@@ -32,6 +33,10 @@ type Params struct {
 	// Report and Status tell of the policies. They are called on any goroutine.
 	Report func(ctx context.Context) (enforce.Report, error)
 	Status func() stream.Status
+	// Services tells of the Services with the namespace and the name that only
+	// has, where an empty field is any; if both are empty, of those with problems.
+	// It may tell of more. It is called on any goroutine.
+	Services func(only service.Key) ServicesReport
 }
 
 // Server answers on the socket.
@@ -65,6 +70,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /policy", s.policy)
+	mux.HandleFunc("GET /services", s.services)
 	return mux
 }
 
@@ -77,10 +83,15 @@ func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	answer(ctx, w, policyOf(report, s.params.Status()))
+}
+
+// answer writes a document.
+func answer(ctx context.Context, w http.ResponseWriter, document any) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(policyOf(report, s.params.Status())); err != nil {
+	if err := encoder.Encode(document); err != nil {
 		klog.FromContext(ctx).V(2).Info("Client of a local request went away", "reason", err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // Meter limits the packets that the switch sends to Run.
-func Meter() flow.Meter { return flow.Meter{ID: 2, Rate: 1000, Burst: 1000} }
+func Meter() flow.Meter { return flow.Meter{ID: pipeline.RefuseMeter, Rate: 1000, Burst: 1000} }
 
 const (
 	// logRate is how many failures are logged in a second at most.

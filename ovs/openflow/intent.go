@@ -12,8 +12,9 @@ import (
 // Update declares all flows and groups that owner wants; what it wanted before
 // and is not among them goes. The cookies of the flows are set by the Target.
 // Nothing is recorded when a flow or group is invalid, is named twice, is in a
-// table that the switch fills (Params.Learned), or belongs to another owner
-// (ErrConflict); the error names it. The flows are not kept.
+// table that the switch fills (Params.Learned), has the switch fill another
+// table, or belongs to another owner (ErrConflict); the error names it. The flows
+// are not kept.
 func (t *Target) Update(owner string, flows []flow.Flow, groups []flow.Group) error {
 	entries := make(map[flow.Key]*entry, len(flows))
 	groupEntries, err := newGroupEntries(owner, groups)
@@ -85,12 +86,18 @@ func (t *Target) Patch(changes ...flow.Change) error {
 	return nil
 }
 
-// checkTables refuses flows in the tables of the switch.
+// checkTables refuses flows in the tables of the switch, and that it learns what
+// the next audit would remove.
 func (p Params) checkTables(flows []flow.Flow) error {
 	var errs []error
 	for _, f := range flows {
 		if p.learned(f.Table) {
 			errs = append(errs, fmt.Errorf("%s: only the switch makes flows in table %d", describeFlow(f.Key()), f.Table))
+		}
+		for _, a := range f.Actions {
+			if l, ok := a.(flow.Learn); ok && !p.learned(l.Table) {
+				errs = append(errs, fmt.Errorf("%s: table %d is not for what is learned", describeFlow(f.Key()), l.Table))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -33,7 +33,7 @@ func startOVS(t *testing.T) *ovstest.OVS {
 // start runs a Target until the returned function is called.
 func start(t *testing.T, o *ovstest.OVS, audit time.Duration) (*openflow.Target, func()) {
 	t.Helper()
-	target := openflow.New(openflow.Params{Socket: o.Socket(bridge), AuditInterval: audit})
+	target := openflow.New(openflow.Params{Socket: o.Socket(bridge), AuditInterval: audit, Learned: []uint8{63}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

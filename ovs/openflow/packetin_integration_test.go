@@ -63,8 +63,8 @@ func packet(proto int, dstPort int) string {
 		"ipv4(src=10.0.0.1,dst=10.0.0.2,proto=%d,tos=0,ttl=64,frag=no),%s", proto, l4)
 }
 
-// receive has the packets of both tables arrive in one queue.
-func receive(t *testing.T, o *ovstest.OVS) (*openflow.PacketIns, *openflow.PacketQueue) {
+// listen has the packets of both tables arrive in one queue.
+func listen(t *testing.T, o *ovstest.OVS) (*openflow.PacketIns, *openflow.PacketQueue) {
 	t.Helper()
 	q := openflow.NewPacketQueue(openflow.PacketQueueParams{Tables: []uint8{0, 44}, Size: 1000})
 	in := openflow.NewPacketIns(openflow.PacketInsParams{Socket: o.Socket(bridge), Queues: []*openflow.PacketQueue{q}})
@@ -86,7 +86,7 @@ func next(t *testing.T, in *openflow.PacketQueue) openflow.PacketIn {
 func TestPacketInsArrive(t *testing.T) {
 	t.Parallel()
 	o, target := startReporting(t)
-	connection, in := receive(t, o)
+	connection, in := listen(t, o)
 	// The listener connects at some time.
 	eventually(t, "the first packet", func() bool {
 		o.Appctl("netdev-dummy/receive", "p1", packet(6, 79), "--len", "200")
@@ -162,7 +162,7 @@ func checkCounters(t *testing.T, target *openflow.Target) {
 func TestMeterLimitsPacketIns(t *testing.T) {
 	t.Parallel()
 	o, target := startReporting(t)
-	_, in := receive(t, o)
+	_, in := listen(t, o)
 	eventually(t, "the first packet", func() bool {
 		o.Appctl("netdev-dummy/receive", "p1", packet(6, 79))
 		select {
@@ -222,7 +222,7 @@ func TestMeterLimitsPacketIns(t *testing.T) {
 func TestInject(t *testing.T) {
 	t.Parallel()
 	o, target := startReporting(t)
-	_, in := receive(t, o)
+	_, in := listen(t, o)
 	frame := make([]byte, 60)
 	copy(frame, []byte{0x0a, 0, 0, 0, 0, 2, 0x0a, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6})
 	sum := uint32(0)

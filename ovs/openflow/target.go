@@ -39,7 +39,7 @@ type Params struct {
 	// meters are left alone.
 	Meters []flow.Meter
 	// Learned are the tables whose flows the switch makes itself, when packets
-	// meet a flow.Learn. What is in them is neither adopted nor audited nor
+	// meet a flow.Learn, which names no other. What is in them is neither adopted nor audited nor
 	// removed, and nobody can declare flows there.
 	Learned []uint8
 }

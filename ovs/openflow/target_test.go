@@ -385,6 +385,11 @@ func TestLearnedTables(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		astray := simple(0, 1, 1)
+		astray.Actions = []flow.Action{flow.Learn{Table: 62}}
+		if err := target.Update("a", []flow.Flow{astray}, nil); err == nil || !strings.Contains(err.Error(), "table 62 is not for what is learned") {
+			t.Errorf("learning what is then removed: %v", err)
+		}
 		cancel()
 		<-done
 	})

@@ -5,6 +5,7 @@ package pipeline
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/waymark-net/waymark/ovs/flow"
 )
@@ -83,7 +84,9 @@ func (b *builder) add(table uint8, priority uint16, match flow.Match, actions ..
 func Base() []flow.Flow {
 	b := &builder{}
 	for _, t := range Tables() {
-		b.add(t.ID, prioMiss, nil, t.Miss...)
+		if !slices.Contains(LearnedTables(), t.ID) {
+			b.add(t.ID, prioMiss, nil, t.Miss...)
+		}
 	}
 	b.add(TableClassify, prioForbid, flow.Match{flow.UintMask(flow.FieldVLANVID, vlanPresent, vlanPresent)})
 	b.baseSpoofGuard()

@@ -70,6 +70,10 @@ func (f *ServiceFirewall) Apply(ctx context.Context, r ServiceRules) (Result, er
 	err := errors.Join(errs...)
 	res.Drift = res.Changed && same
 	f.generation = 0
+	before := serviceRules{}
+	if f.last != nil && !same {
+		before = *f.last
+	}
 	if err == nil {
 		f.last, f.tidied = &want, true
 		switch now := currentGeneration(f.nft != nil); {
@@ -80,10 +84,23 @@ func (f *ServiceFirewall) Apply(ctx context.Context, r ServiceRules) (Result, er
 		}
 	}
 	if res.Changed {
+		f.forget(ctx, before, want)
 		klog.FromContext(ctx).Info("Host firewall of Services changed", "backend", f.chosen, "drift", res.Drift,
 			"nodePorts", len(want.ports), "aliases", len(want.families[0].aliases)+len(want.families[1].aliases))
 	}
 	return res, errors.Join(wrong, err)
+}
+
+// forget ends the connections of UDP that began under other rules. It is no
+// reason for Apply to fail: they end by themselves when the client is silent.
+func (f *ServiceFirewall) forget(ctx context.Context, before, now serviceRules) {
+	n, err := forgetUDP(changedUDP(before, now), now)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "UDP connections to Services may go a former way")
+	}
+	if n > 0 {
+		klog.FromContext(ctx).Info("UDP connections forgotten since the rules of Services changed", "count", n)
+	}
 }
 
 // applyIPT writes the rules into iptables where these were chosen, and else

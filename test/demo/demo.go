@@ -15,13 +15,10 @@ import (
 	"github.com/waymark-net/waymark/test/report"
 )
 
-// name is what the demo's lab is called.
-const name = "demo"
-
 type options struct {
-	mode, families, report string
-	nodes                  int
-	out                    io.Writer
+	name, mode, families, report string
+	nodes                        int
+	out                          io.Writer
 }
 
 func run(ctx context.Context, o options) error {
@@ -30,7 +27,7 @@ func run(ctx context.Context, o options) error {
 		Command: fmt.Sprintf("make demo MODE=%s FAMILIES=%s NODES=%d", o.mode, o.families, o.nodes),
 		Source:  ".",
 	})
-	d := cluster.Default(name)
+	d := cluster.Default(o.name)
 	d.Mode = o.mode
 	d.Network.Families = topology.Families(o.families)
 	d.Network.Nodes = o.nodes
@@ -41,6 +38,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if err := workload.Deploy(ctx, lab); err != nil {
 		return fmt.Errorf("starting Pods: %w", err)
+	}
+	if err := workload.DeployWeb(ctx, lab); err != nil {
+		return err
 	}
 	if err := show(ctx, o, lab); err != nil {
 		return err
@@ -57,10 +57,21 @@ func run(ctx context.Context, o options) error {
 	result := matrix.Run(ctx, matrix.Params{Endpoints: ends})
 	rep.Add(result.Rows()...)
 	fmt.Fprintf(o.out, "\nWho reaches whom, over TCP, UDP and ICMP\n\n%s\n", result.Grid())
+	web, err := workload.CheckWeb(ctx, lab)
+	if err != nil {
+		return err
+	}
+	rep.Add(web...)
+	fmt.Fprintln(o.out, "Names, and the Service web")
+	fmt.Fprintln(o.out)
+	for _, row := range web {
+		fmt.Fprintf(o.out, "%s %s: %s\n", map[bool]string{true: "✓", false: "✗"}[*row.OK], row.Case, row.Note)
+	}
+	fmt.Fprintln(o.out)
 	if err := rep.Write(o.report); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.out, goOn, o.report)
+	fmt.Fprintf(o.out, goOn, o.report, o.name)
 	if failed := rep.Failed(); len(failed) > 0 {
 		for _, f := range result.Failures() {
 			fmt.Fprintln(o.out, "failed:", f)
@@ -72,13 +83,13 @@ func run(ctx context.Context, o options) error {
 
 const goOn = `The report is in %s. How to go on:
 
-  export WAYMARK_LAB=demo
+  export WAYMARK_LAB=%s
   go run ./test/lab kubectl get nodes,bgpsessions,pods -A
   go run ./test/lab exec n1 ip route
   go run ./test/lab exec n1 ovs-ofctl -O OpenFlow13 dump-flows br-int
   go run ./test/lab exec torA vtysh -c 'show bgp ipv6'
   go run ./test/lab capture torA-spine
-  make demo-down
+  go run ./test/lab down
 `
 
 // show prints what a person wants to see first.
@@ -86,6 +97,7 @@ func show(ctx context.Context, o options, lab *cluster.Lab) error {
 	for _, look := range [][]string{
 		{"get", "nodes", "-o", "wide"},
 		{"get", "pods", "-A", "-o", "wide"},
+		{"get", "services", "-A", "-o", "wide"},
 		{"get", "bgppeers,bgpsessions"},
 	} {
 		out, err := lab.Kubectl(ctx, look...)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo starts a real cluster on this machine and shows that it works:
-// nodes, Pods, what the routers know, who reaches whom. It writes what it found
-// to out/demo/report.json.
+// nodes, Pods, what the routers know, who reaches whom, names and a Service. It
+// writes what it found to out/demo/report.json.
 package main
 
 import (
@@ -38,6 +38,7 @@ func newCommand() *cobra.Command {
 		RunE:          func(command *cobra.Command, _ []string) error { return run(command.Context(), o) },
 	}
 	f := command.Flags()
+	f.StringVar(&o.name, "name", "demo", "name of the lab")
 	f.StringVar(&o.mode, "mode", "noEncap", "traffic mode: noEncap, encap or hybrid")
 	f.StringVar(&o.families, "families", "dual", "IP families: dual, ipv4 or ipv6")
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, in two racks")

@@ -49,16 +49,23 @@ func Build(ctx context.Context, p Params) (string, error) {
 	return r.Dir, nil
 }
 
-var versionLine = regexp.MustCompile(`(?m)^(?:require)?\s+k8s\.io/kubernetes (v\d+\.\d+\.\d+)`)
+// kubernetes is the module of the Kubernetes programs.
+const kubernetes = "k8s.io/kubernetes"
 
 // Identify hashes go.mod, go.sum and one more file of a module that builds
 // programs of Kubernetes, and finds the version of Kubernetes in it.
 func Identify(source, file string) (key, version string, err error) {
+	return identify(source, file, kubernetes)
+}
+
+// identify is Identify for programs of any module.
+func identify(source, file, module string) (key, version string, err error) {
+	versionLine := regexp.MustCompile(`(?m)^(?:require)?\s+` + regexp.QuoteMeta(module) + ` (v\d+\.\d+\.\d+)`)
 	hash := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum", file} {
 		data, err := os.ReadFile(filepath.Join(source, name))
 		if err != nil {
-			return "", "", fmt.Errorf("module of the Kubernetes programs: %w", err)
+			return "", "", fmt.Errorf("module of the programs of %s: %w", module, err)
 		}
 		fmt.Fprintf(hash, "%s %d\n", name, len(data))
 		hash.Write(data)
@@ -67,7 +74,7 @@ func Identify(source, file string) (key, version string, err error) {
 		}
 	}
 	if version == "" {
-		return "", "", fmt.Errorf("no version of k8s.io/kubernetes in %s/go.mod", source)
+		return "", "", fmt.Errorf("no version of %s in %s/go.mod", module, source)
 	}
 	fmt.Fprintln(hash, runtime.GOARCH)
 	return hex.EncodeToString(hash.Sum(nil))[:12], version, nil

@@ -38,11 +38,18 @@ func (l *Lab) ApplyObjects(ctx context.Context, objects string) error {
 	return err
 }
 
-// install applies the manifest of the description and waits until the nodes
-// are ready.
+// install applies the manifest of the description, and what makes the cluster's
+// name server, and waits until the nodes are ready. The name server starts
+// beside what needs no names: nobody waits for it.
 func (l *Lab) install(ctx context.Context) error {
 	path := l.Description.manifest(l.Source)
-	err := l.progress.step("applying "+path, func() error { return l.Apply(ctx, path, l.Description.Settings) })
+	err := l.progress.step("applying "+path+" and the name server", func() error {
+		objects, err := adapt(path, l.Description.Settings)
+		if err != nil {
+			return err
+		}
+		return l.ApplyObjects(ctx, objects+"\n---\n"+dnsObjects(l.ClusterDNS()))
+	})
 	if err != nil {
 		return err
 	}
@@ -57,15 +64,24 @@ func (l *Lab) install(ctx context.Context) error {
 // Apply applies a manifest with settings in its configuration document, as
 // Description.Settings has them.
 func (l *Lab) Apply(ctx context.Context, manifest string, settings map[string]string) error {
+	objects, err := adapt(manifest, settings)
+	if err != nil {
+		return err
+	}
+	return l.ApplyObjects(ctx, objects)
+}
+
+// adapt reads a manifest and sets fields in its configuration document.
+func adapt(manifest string, settings map[string]string) (string, error) {
 	data, err := os.ReadFile(manifest)
 	if err != nil {
-		return fmt.Errorf("manifest: %w", err)
+		return "", fmt.Errorf("manifest: %w", err)
 	}
 	adapted, err := setInManifest(data, settings)
 	if err != nil {
-		return fmt.Errorf("manifest %s: %w", manifest, err)
+		return "", fmt.Errorf("manifest %s: %w", manifest, err)
 	}
-	return l.ApplyObjects(ctx, string(adapted))
+	return string(adapted), nil
 }
 
 func (l *Lab) applyPeers(ctx context.Context) error {

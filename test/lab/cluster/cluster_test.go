@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -227,6 +228,42 @@ spec:
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestDNSObjects(t *testing.T) {
+	for _, tc := range []struct {
+		families topology.Families
+		policy   string
+		want     []string
+	}{
+		{topology.Dual, "RequireDualStack", []string{"10.96.0.10", "fd00:96::a"}},
+		{topology.IPv4, "SingleStack", []string{"10.96.0.10"}},
+		{topology.IPv6, "SingleStack", []string{"fd00:96::a"}},
+	} {
+		l := testLab(t, func(s *topology.Spec) { s.Families = tc.families })
+		var kinds []string
+		for document := range strings.SplitSeq(dnsObjects(l.ClusterDNS()), "\n---\n") {
+			var object struct {
+				Kind string
+				Spec struct {
+					ClusterIP, IPFamilyPolicy string
+					ClusterIPs                []string
+				}
+			}
+			if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+				t.Fatalf("%s: %v\n%s", tc.families, err, document)
+			}
+			kinds = append(kinds, object.Kind)
+			if s := object.Spec; object.Kind == "Service" &&
+				(s.IPFamilyPolicy != tc.policy || s.ClusterIP != tc.want[0] || !slices.Equal(s.ClusterIPs, tc.want)) {
+				t.Errorf("%s: Service %+v, want %s at %s", tc.families, s, tc.policy, tc.want)
+			}
+		}
+		want := []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Service", "Deployment"}
+		if diff := cmp.Diff(want, kinds); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.families, diff)
+		}
 	}
 }
 

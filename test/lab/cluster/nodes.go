@@ -5,7 +5,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -21,29 +20,16 @@ const RackLabel = "topology.kubernetes.io/zone"
 // RackLabelValue is what nodes of a rack have there.
 func RackLabelValue(rack string) string { return topology.SwitchName(rack) }
 
-// dnsOffset is the place of the cluster's name server in a Service network.
-const dnsOffset = 10
-
 func (l *Lab) node(h topology.Host) kubernetes.Node {
-	n := kubernetes.Node{
+	return kubernetes.Node{
 		Name:         h.Name,
 		Addresses:    h.Addresses(),
 		Labels:       map[string]string{RackLabel: RackLabelValue(h.Rack)},
 		Server:       l.controlPlane().Server(),
 		SandboxImage: l.Description.SandboxImage,
 		PodPrefixes:  l.Topology.PodPrefixes(),
+		ClusterDNS:   l.ClusterDNS(),
 	}
-	for _, p := range l.Topology.ServicePrefixes() {
-		n.ClusterDNS = append(n.ClusterDNS, nth(p.Addr(), dnsOffset))
-	}
-	return n
-}
-
-func nth(a netip.Addr, n int) netip.Addr {
-	for range n {
-		a = a.Next()
-	}
-	return a
 }
 
 func (l *Lab) nodeFiles(h topology.Host) ([]host.File, error) {

@@ -165,7 +165,11 @@ func (l *Lab) provideImages(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, built := range images {
+		names, err := l.provideDNS(ctx)
+		if err != nil {
+			return err
+		}
+		for _, built := range append(images, names) {
 			archives = append(archives, built.Archive)
 		}
 	}
@@ -178,6 +182,19 @@ func (l *Lab) provideImages(ctx context.Context) error {
 	})
 	l.ImageRoot = root
 	return err
+}
+
+// provideDNS provides the image of the cluster's name server.
+func (l *Lab) provideDNS(ctx context.Context) (image.Image, error) {
+	program, err := binaries.CoreDNS(ctx, binaries.Params{
+		Source:   filepath.Join(l.Source, "test", "lab", "coredns"),
+		CacheDir: CacheDir(),
+		Building: func() { l.progress.note("building CoreDNS: about two minutes, once") },
+	})
+	if err != nil {
+		return image.Image{}, err
+	}
+	return image.BuildCoreDNS(ctx, image.Options{Source: l.Source, Progress: l.progress.note}, program)
 }
 
 func (l *Lab) makeCredentials(context.Context) error {

@@ -181,7 +181,7 @@ func tail(f *os.File, offset int64, lines int) string {
 func (b *builder) prune() error {
 	const keep, age = 3, time.Hour
 	var errs []error
-	patterns := []string{"probe-*[0-9a-f]", "probe-*.tar", "agnhost-*.tar"}
+	patterns := []string{"probe-*[0-9a-f]", "probe-*.tar", "agnhost-*.tar", "coredns-*.tar"}
 	for _, tag := range b.options.Tags {
 		patterns = append(patterns, "waymark-"+tag+"-*.tar")
 	}

@@ -140,28 +140,7 @@ func (b *builder) probe(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	image := Image{Name: Probe, Key: keyOf(key, recipe("probe"))}
-	image.Archive = b.archive("probe", image.Key)
-	if b.cached(image) {
-		return image, nil
-	}
-	b.progress("building image " + image.Name)
-	dir, err := os.MkdirTemp(b.tmp, "probe")
-	if err != nil {
-		return Image{}, err
-	}
-	defer os.RemoveAll(dir)
-	if err := copyFile(binary, filepath.Join(dir, "probe")); err != nil {
-		return Image{}, err
-	}
-	file, err := b.writeRecipe(dir, "probe")
-	if err != nil {
-		return Image{}, err
-	}
-	if err := b.bud(ctx, image.Name, dir, "--file", file); err != nil {
-		return Image{}, err
-	}
-	return image, b.export(ctx, image)
+	return b.packed(ctx, packed{kind: "probe", name: Probe, program: binary, key: keyOf(key, recipe("probe"))})
 }
 
 // probeBinary compiles the probe, which takes a moment when Go's cache is warm,

@@ -180,7 +180,7 @@ func TestKeyOfKnowsBoundaries(t *testing.T) {
 }
 
 func TestRecipes(t *testing.T) {
-	for _, name := range []string{"debian", "golang", "probe", "agnhost"} {
+	for _, name := range []string{"debian", "golang", "probe", "agnhost", "coredns"} {
 		if !strings.Contains(recipe(name), "\nFROM ") {
 			t.Errorf("recipe %s is empty", name)
 		}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/waymark-net/waymark/test/lab/probe/bench"
 	"github.com/waymark-net/waymark/test/lab/probe/check"
+	"github.com/waymark-net/waymark/test/lab/probe/connect"
+	"github.com/waymark-net/waymark/test/lab/probe/datagram"
 	"github.com/waymark-net/waymark/test/lab/probe/ping"
 	"github.com/waymark-net/waymark/test/lab/probe/sockets"
 	"github.com/waymark-net/waymark/test/lab/probe/stream"
@@ -104,6 +106,70 @@ func runStream(ctx context.Context, args []string) error {
 	return report(stream.Run(ctx, params))
 }
 
+// runConnect connects to all addresses at once and prints a list of reports in
+// their order.
+func runConnect(ctx context.Context, args []string) error {
+	var params connect.Params
+	var when span
+	flags := newFlags("connect", "ADDR:PORT...")
+	when.add(flags)
+	rate := flags.Int("rate", 100, "connections a second, to each address")
+	flags.DurationVar(&params.Timeout, "timeout", 5*time.Second, "how long one may take")
+	addresses, err := parseTargets(flags, args)
+	if err != nil {
+		return err
+	}
+	if *rate < 1 || *rate > 10000 {
+		return fmt.Errorf("rate %d: want 1 to 10000", *rate)
+	}
+	params.Interval = time.Second / time.Duration(*rate)
+	ctx, cancel := when.context(ctx)
+	defer cancel()
+	reports := make([]connect.Report, len(addresses))
+	var group sync.WaitGroup
+	for i, address := range addresses {
+		own := params
+		own.Address = address
+		own.Answered = func() { began("%s is answered", address) }
+		group.Go(func() { reports[i] = connect.Run(ctx, own) })
+	}
+	group.Wait()
+	return report(reports)
+}
+
+// runDatagram sends to all addresses at once and prints a list of reports in
+// their order.
+func runDatagram(ctx context.Context, args []string) error {
+	var params datagram.Params
+	var when span
+	flags := newFlags("datagram", "ADDR:PORT...")
+	when.add(flags)
+	flags.DurationVar(&params.Interval, "interval", 20*time.Millisecond, "between two datagrams, from 1ms")
+	addresses, err := parseTargets(flags, args)
+	if err != nil {
+		return err
+	}
+	if params.Interval < time.Millisecond {
+		return errors.New("want an interval of 1ms at least")
+	}
+	ctx, cancel := when.context(ctx)
+	defer cancel()
+	reports := make([]datagram.Report, len(addresses))
+	errs := make([]error, len(addresses))
+	var group sync.WaitGroup
+	for i, address := range addresses {
+		own := params
+		own.Address = address
+		own.Answered = func(host string) { began("%s is answered by %s", address, host) }
+		group.Go(func() { reports[i], errs[i] = datagram.Run(ctx, own) })
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return report(reports)
+}
+
 func runRoundTrips(ctx context.Context, args []string) error {
 	var params bench.RoundTripParams
 	flags := newFlags("rr", "ADDR:PORT")
@@ -166,12 +232,33 @@ func runSockets(_ context.Context, args []string) error {
 
 // parseTarget reads the flags and the one address of a command.
 func parseTarget(flags *flag.FlagSet, args []string) (netip.AddrPort, error) {
-	if err := flags.Parse(args); err != nil {
+	addresses, err := parseTargets(flags, args)
+	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	if flags.NArg() != 1 {
+	if len(addresses) != 1 {
 		flags.Usage()
 		return netip.AddrPort{}, errors.New("want one ADDR:PORT")
 	}
-	return netip.ParseAddrPort(flags.Arg(0))
+	return addresses[0], nil
+}
+
+// parseTargets reads the flags and the addresses of a command, at least one.
+func parseTargets(flags *flag.FlagSet, args []string) ([]netip.AddrPort, error) {
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() == 0 {
+		flags.Usage()
+		return nil, errors.New("want ADDR:PORT")
+	}
+	var addresses []netip.AddrPort
+	for _, text := range flags.Args() {
+		address, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
 }

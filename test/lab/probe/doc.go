@@ -9,6 +9,8 @@
 //	probe check [TARGETS]            try many targets once: JSON in, JSON out
 //	probe ping [flags] ADDRESS...    steady echo requests, reports losses
 //	probe stream [flags] ADDR:PORT   a TCP connection kept busy and checked
+//	probe connect [flags] ADDR:PORT...   new connections at a steady rate
+//	probe datagram [flags] ADDR:PORT...  datagrams from one port, says who answers
 //	probe rr [flags] ADDR:PORT       round trips of small messages
 //	probe throughput [flags] ADDR:PORT
 //	probe sockets ADDR               established TCP connections with an address

@@ -24,6 +24,8 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"check":      runCheck,
 	"ping":       runPing,
 	"stream":     runStream,
+	"connect":    runConnect,
+	"datagram":   runDatagram,
 	"rr":         runRoundTrips,
 	"throughput": runThroughput,
 	"sockets":    runSockets,
@@ -33,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: probe pause|serve|check|ping|stream|rr|throughput|sockets [flags] [arguments]")
+		fmt.Fprintln(os.Stderr, "usage: probe pause|serve|check|ping|stream|connect|datagram|rr|throughput|sockets [flags] [arguments]")
 		os.Exit(2)
 	}
 	err := commands[os.Args[1]](ctx, os.Args[2:])

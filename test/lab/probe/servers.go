@@ -42,12 +42,13 @@ func (p *ports) Set(text string) error {
 
 // runServe runs every server until a signal, or until one of them fails.
 func runServe(ctx context.Context, args []string) error {
-	echo, http, streams, benches := ports{7000}, ports{8080}, ports{7100}, ports{7200}
+	echo, http, streams, benches, greet := ports{7000}, ports{8080}, ports{7100}, ports{7200}, ports{7300}
 	flags := newFlags("serve", "")
 	flags.Var(&echo, "echo", "TCP and UDP ports that greet and echo")
 	flags.Var(&http, "http", "TCP ports with HTTP pages: / /healthz /hostname /clientip")
 	flags.Var(&streams, "stream", "TCP ports that answer probe stream")
 	flags.Var(&benches, "bench", "TCP and UDP ports that answer probe rr and throughput")
+	flags.Var(&greet, "greet", "TCP ports that greet and close, for probe connect")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -62,6 +63,9 @@ func runServe(ctx context.Context, args []string) error {
 	}
 	for _, port := range streams {
 		add(func(ctx context.Context) error { return serve.TCP(ctx, port, stream.Serve) })
+	}
+	for _, port := range greet {
+		add(func(ctx context.Context) error { return serve.TCP(ctx, port, serve.Greet) })
 	}
 	for _, port := range benches {
 		server := &bench.Server{}

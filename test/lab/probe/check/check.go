@@ -45,6 +45,7 @@ func Run(ctx context.Context, targets []Target, parallel int) []Result {
 
 func try(ctx context.Context, target Target) Result {
 	result := Result{Name: target.Name}
+	begun := time.Now()
 	err := target.Validate()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, target.timeout())
@@ -56,20 +57,28 @@ func try(ctx context.Context, target Target) Result {
 			err = tryUDP(ctx, target, &result)
 		case ICMP:
 			err = tryICMP(ctx, target, &result)
+		case HTTP:
+			err = tryHTTP(ctx, target, &result)
+		case DNS:
+			err = tryDNS(ctx, target, &result)
 		}
 	}
 	if err != nil {
-		result.Reason, result.Error = reason(err), err.Error()
+		result.After = millis(time.Since(begun))
+		result.Reason, result.Error = Reason(err), err.Error()
 		return result
 	}
 	result.OK = true
 	return result
 }
 
-// reason classifies an error.
-func reason(err error) string {
+// Reason classifies the error of an exchange: one of the reasons of a [Result].
+func Reason(err error) string {
 	var timeout net.Error
+	var name *net.DNSError
 	switch {
+	case errors.As(err, &name) && name.IsNotFound:
+		return NoName
 	case errors.Is(err, errWrong):
 		return Wrong
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
@@ -152,7 +161,7 @@ func tryTCP(ctx context.Context, target Target, result *Result) error {
 const resend = 500 * time.Millisecond
 
 func tryUDP(ctx context.Context, target Target, result *Result) error {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(target.Address, target.Port)))
+	conn, err := net.DialUDP("udp", &net.UDPAddr{Port: int(target.From)}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(target.Address, target.Port)))
 	if err != nil {
 		return err
 	}

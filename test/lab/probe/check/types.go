@@ -5,6 +5,7 @@ package check
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -13,6 +14,8 @@ const (
 	TCP  = "tcp"
 	UDP  = "udp"
 	ICMP = "icmp"
+	HTTP = "http" // the page / of probe serve
+	DNS  = "dns"
 )
 
 // Reasons why a target did not answer.
@@ -21,18 +24,25 @@ const (
 	Refused     = "refused"     // a reset, or port unreachable
 	Unreachable = "unreachable" // a router or this host says so
 	TooLarge    = "too large"   // the packet fits no further
+	NoName      = "no name"     // the name server says that there is none
 	Wrong       = "wrong"       // an answer, but not to what was sent
 	Failed      = "failed"      // anything else: the error says what
 )
 
 // Target is one exchange to try.
 type Target struct {
-	Name     string     `json:"name"`
-	Protocol string     `json:"proto"`
-	Address  netip.Addr `json:"addr"`
-	Port     uint16     `json:"port,omitempty"`    // none with icmp
-	Size     int        `json:"size,omitempty"`    // bytes of payload; 0 is 64
-	Millis   int        `json:"timeout,omitempty"` // milliseconds for all of it; 0 is 3000
+	Name     string `json:"name"`
+	Protocol string `json:"proto"`
+	// Address is empty for a name that is looked up as the host is configured,
+	// by its name servers and in its domains.
+	Address netip.Addr `json:"addr,omitzero"`
+	Port    uint16     `json:"port,omitempty"` // none with icmp; 0 is 53 with dns
+	// Lookup is the name whose addresses are wanted, with dns.
+	Lookup string `json:"lookup,omitempty"`
+	// From is the port to send from, with udp; 0 is any.
+	From   uint16 `json:"from,omitempty"`
+	Size   int    `json:"size,omitempty"`    // bytes of payload; 0 is 64
+	Millis int    `json:"timeout,omitempty"` // milliseconds for all of it; 0 is 3000
 	// DontFragment sends UDP and ICMP unfragmented or not at all.
 	DontFragment bool `json:"df,omitempty"`
 }
@@ -41,12 +51,15 @@ type Target struct {
 type Result struct {
 	Name   string         `json:"name"`
 	OK     bool           `json:"ok"`
-	Millis float64        `json:"rtt,omitempty"`    // milliseconds of the answered exchange
-	Tries  int            `json:"tries,omitempty"`  // datagrams sent until one was answered
-	Client netip.AddrPort `json:"client,omitzero"`  // our address as the server saw it
-	Host   string         `json:"host,omitempty"`   // name of the server
-	Reason string         `json:"reason,omitempty"` // of a failure, one of the constants
-	Error  string         `json:"error,omitempty"`  // the failure in words
+	Millis float64        `json:"rtt,omitempty"`   // milliseconds of the answered exchange
+	Tries  int            `json:"tries,omitempty"` // datagrams sent until one was answered
+	Client netip.AddrPort `json:"client,omitzero"` // our address as the server saw it
+	Host   string         `json:"host,omitempty"`  // name of the server
+	// Addresses are what was found, sorted, with dns.
+	Addresses []netip.Addr `json:"addrs,omitempty"`
+	After     float64      `json:"after,omitempty"`  // milliseconds until it failed
+	Reason    string       `json:"reason,omitempty"` // of a failure, one of the constants
+	Error     string       `json:"error,omitempty"`  // the failure in words
 }
 
 func (t Target) size() int {
@@ -66,8 +79,13 @@ func (t Target) timeout() time.Duration {
 // Validate reports what is wrong with a target.
 func (t Target) Validate() error {
 	switch {
-	case t.Protocol != TCP && t.Protocol != UDP && t.Protocol != ICMP:
-		return fmt.Errorf("target %q: proto %q: want tcp, udp or icmp", t.Name, t.Protocol)
+	case !slices.Contains([]string{TCP, UDP, ICMP, HTTP, DNS}, t.Protocol):
+		return fmt.Errorf("target %q: proto %q: want tcp, udp, icmp, http or dns", t.Name, t.Protocol)
+	case (t.Lookup != "") != (t.Protocol == DNS):
+		return fmt.Errorf("target %q: lookup %q with proto %s", t.Name, t.Lookup, t.Protocol)
+	case t.From != 0 && t.Protocol != UDP:
+		return fmt.Errorf("target %q: from %d with proto %s", t.Name, t.From, t.Protocol)
+	case t.Protocol == DNS:
 	case !t.Address.IsValid():
 		return fmt.Errorf("target %q: no addr", t.Name)
 	case t.Protocol != ICMP && t.Port == 0:

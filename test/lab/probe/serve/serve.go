@@ -81,6 +81,12 @@ func Echo(_ context.Context, conn net.Conn) error {
 	return err
 }
 
+// Greet greets and ends the connection.
+func Greet(_ context.Context, conn net.Conn) error {
+	_, err := conn.Write(hello(addrPort(conn.RemoteAddr()), addrPort(conn.LocalAddr())))
+	return err
+}
+
 // hello renders the greeting line.
 func hello(client, server netip.AddrPort) []byte {
 	host, err := os.Hostname()
