@@ -68,8 +68,7 @@ type layout struct {
 func layOut(s *Service, n Node, aliases map[netip.Addr]netip.Addr) layout {
 	l := &layouter{service: s, node: n, aliases: aliases}
 	for i, p := range s.Ports {
-		// A port that is named twice is served as it is named first.
-		if !slices.ContainsFunc(s.Ports[:i], func(o Port) bool { return o.Protocol == p.Protocol && o.Port == p.Port }) {
+		if !s.repeats(i) {
 			l.port(p)
 		}
 	}
@@ -77,6 +76,14 @@ func layOut(s *Service, n Node, aliases map[netip.Addr]netip.Addr) layout {
 		l.add(frontend{place: place{addr: a}, to: refused, outside: refused})
 	}
 	return l.layout
+}
+
+// repeats reports whether a port is named a second time: it is served as it is
+// named first.
+func (s *Service) repeats(i int) bool {
+	return slices.ContainsFunc(s.Ports[:i], func(o Port) bool {
+		return o.Protocol == s.Ports[i].Protocol && o.Port == s.Ports[i].Port
+	})
 }
 
 type layouter struct {

@@ -38,7 +38,7 @@ type Alias struct {
 	To       netip.Addr
 }
 
-// HealthCheck is how many endpoints of the node can serve.
+// HealthCheck is how many endpoints of the node are ready.
 type HealthCheck struct {
 	Key       Key
 	Port      uint16
@@ -103,7 +103,7 @@ func (c *Compiler) hostOf(s *compiled) Host {
 		}
 	}
 	if s.service.HealthCheckPort != 0 && s.service.ExternalLocal {
-		h.HealthChecks = append(h.HealthChecks, HealthCheck{k, s.service.HealthCheckPort, s.localEndpoints(c.node)})
+		h.HealthChecks = append(h.HealthChecks, HealthCheck{k, s.service.HealthCheckPort, s.readyHere(c.node)})
 	}
 	return h
 }
@@ -123,12 +123,19 @@ func (s *compiled) announced(a netip.Addr) bool {
 	})
 }
 
-// localEndpoints counts the addresses of the node that serve any port.
-func (s *compiled) localEndpoints(n Node) int {
+// readyHere counts the addresses of the node's ready endpoints, in the families of
+// the Service. Those that are leaving serve while there are no others, but load
+// balancers are to look for another node (KEP-1669).
+func (s *compiled) readyHere(n Node) int {
 	count := map[netip.Addr]bool{}
-	for _, p := range s.service.Ports {
-		for _, is4 := range []bool{true, false} {
-			for _, e := range p.choose(n, is4, s.service.PublishNotReady).local {
+	for i, p := range s.service.Ports {
+		if s.service.repeats(i) {
+			continue
+		}
+		for _, e := range p.Endpoints {
+			is4 := e.Addr().Is4()
+			if n.Name != "" && e.Node == n.Name && (e.Ready || s.service.PublishNotReady) &&
+				slices.ContainsFunc(s.service.ClusterIPs, func(a netip.Addr) bool { return a.Is4() == is4 }) {
 				count[e.Addr()] = true
 			}
 		}
