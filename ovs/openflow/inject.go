@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
+	"time"
 
 	of "github.com/contiv/libOpenflow/openflow13"
 
@@ -15,25 +17,78 @@ import (
 // Inject has the switch do actions with an Ethernet frame as if it came in by
 // inPort, which may be flow.PortController or flow.PortLocal, and returns when
 // the switch has done so. A flow.Resubmit lets it go through the tables. It uses
-// a connection of its own. An action that the switch refuses is ErrRefused.
+// a connection of its own, which it keeps for a moment: one packet is often not
+// the last. An action that the switch refuses is ErrRefused.
 func (t *Target) Inject(ctx context.Context, inPort uint32, frame []byte, actions []flow.Action) error {
 	message, err := packetOut(inPort, frame, actions)
 	if err != nil {
 		return fmt.Errorf("inject a packet: %w", err)
 	}
-	c, err := dial(ctx, t.params.Socket)
-	if err != nil {
-		return fmt.Errorf("inject a packet: %w", err)
+	c := t.injector.take()
+	if c == nil {
+		if c, err = dial(ctx, t.params.Socket); err != nil {
+			return fmt.Errorf("inject a packet: %w", err)
+		}
 	}
-	defer c.close()
 	refused, err := c.untilBarrier(ctx, c.next(), []builder{message, plainMessage(of.Type_BarrierRequest)})
-	if err == nil && refused != nil {
-		err = refused
-	}
 	if err != nil {
+		c.close()
 		return fmt.Errorf("inject a packet: %w", err)
+	}
+	t.injector.keep(c)
+	if refused != nil {
+		return fmt.Errorf("inject a packet: %w", refused)
 	}
 	return nil
+}
+
+// keepIdle is how long a connection waits for the next packet.
+const keepIdle = 100 * time.Millisecond
+
+// idleConn keeps one connection that nobody uses.
+type idleConn struct {
+	mu    sync.Mutex
+	c     *conn
+	timer *time.Timer
+}
+
+// take returns the connection, or nil if there is none that works.
+func (i *idleConn) take() *conn {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	c := i.c
+	if c == nil {
+		return nil
+	}
+	i.c = nil
+	i.timer.Stop()
+	select {
+	case <-c.lost():
+		c.close()
+		return nil
+	default:
+		return c
+	}
+}
+
+// keep takes a connection over. Only one is kept.
+func (i *idleConn) keep(c *conn) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.c != nil {
+		c.close()
+		return
+	}
+	i.c = c
+	i.timer = time.AfterFunc(keepIdle, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		// It may have been taken, and kept again, while the timer waited.
+		if i.c == c {
+			i.c = nil
+			c.close()
+		}
+	})
 }
 
 // packetOut lays out OFPT_PACKET_OUT (OpenFlow 1.3.5, 7.3.7).

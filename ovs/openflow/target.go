@@ -53,6 +53,8 @@ type Target struct {
 	dial   func(ctx context.Context) (ofswitch, error)
 	// wake holds one token when there is something to send.
 	wake chan struct{}
+	// injector has the connection of Inject.
+	injector idleConn
 
 	mu      sync.Mutex
 	owners  map[string]*ownerState
