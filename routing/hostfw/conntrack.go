@@ -160,11 +160,11 @@ func parseUDPFlow(m []byte) (f udpFlow, ok bool) {
 		switch typ {
 		case nl.CTA_TUPLE_ORIG:
 			f.tuple = value
-			protocol := uint8(0)
-			_, f.dst, protocol = parseTuple(value)
+			_, dst, protocol := parseTuple(value)
 			if protocol != unix.IPPROTO_UDP {
 				return f, false
 			}
+			f.dst = dst
 		case nl.CTA_TUPLE_REPLY:
 			f.to, _, _ = parseTuple(value)
 		case nl.CTA_ZONE: // only other zones than the default have it
