@@ -3,11 +3,15 @@
 package kube
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/kubernetes/fake"
@@ -25,6 +29,11 @@ type saidOf struct {
 func (s saidOf) OnService(o ServiceObject, severity Severity, reason, message string) {
 	*s.list = append(*s.list, fmt.Sprintf("%s: %s %s on %s %s: %s", s.node, severity, reason, o.Key, o.UID, strings.ReplaceAll(message, "\n", " | ")))
 }
+
+// saidTo sends what Events are about.
+type saidTo chan<- string
+
+func (s saidTo) OnService(o ServiceObject, _ Severity, _, _ string) { s <- o.Key.String() }
 
 // nodesOf is a Snapshot of nodes that are ready.
 func nodesOf(names ...string) *Snapshot {
@@ -90,33 +99,48 @@ func TestServiceEvents(t *testing.T) {
 	}
 }
 
-// TestServiceEventsAreBounded: what is too much for a second comes later.
+// TestServiceEventsAreBounded: what is too much for a second comes in the next.
 func TestServiceEventsAreBounded(t *testing.T) {
-	uids, snapshot := map[string]string{}, nodesOf("n1")
-	var events []string
-	e := testServiceEvents("n1", &snapshot, uids, &events)
-	for i := range 2*serviceEventsBurst + 3 {
-		name := fmt.Sprintf("s%02d", i)
-		uids[name] = "u"
-		e.Set(service.Key{Namespace: "shop", Name: name}, []ServiceProblem{{Reason: ReasonServiceNotServed, Message: "x"}})
-	}
-	for _, want := range []int{serviceEventsBurst, 2 * serviceEventsBurst, 2*serviceEventsBurst + 3, 2*serviceEventsBurst + 3} {
-		run(t, e)
-		if len(events) != want {
-			t.Fatalf("%d Events, want %d", len(events), want)
+	synctest.Test(t, func(t *testing.T) {
+		events := make(chan string, 100)
+		e := NewServiceEvents(ServiceEventsParams{
+			Recorder: saidTo(events), NodeName: "n1", Snapshot: func() *Snapshot { return nodesOf("n1") },
+			Object: func(k service.Key) (ServiceObject, bool) { return ServiceObject{Key: k}, true },
+		})
+		for i := range 2*serviceEventsBurst + 3 {
+			e.Set(service.Key{Namespace: "shop", Name: fmt.Sprintf("s%02d", i)}, []ServiceProblem{{Reason: ReasonServiceNotServed, Message: "x"}})
 		}
-	}
-	if slices.Sort(events); len(slices.Compact(slices.Clone(events))) != len(events) {
-		t.Errorf("said twice: %q", events)
-	}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		for second, want := range []int{serviceEventsBurst, 2 * serviceEventsBurst, 2*serviceEventsBurst + 3, 2*serviceEventsBurst + 3} {
+			synctest.Wait()
+			if len(events) != want {
+				t.Errorf("%d Events after %d s, want %d", len(events), second, want)
+			}
+			time.Sleep(time.Second) // of the bubble
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+		close(events)
+		about := map[string]int{}
+		for k := range events {
+			about[k]++
+			if about[k] > 1 {
+				t.Errorf("said twice of %s", k)
+			}
+		}
+	})
 }
 
-// TestOneNodeSpeaks: of 1,000 nodes that find the same, one says so; when it
+// TestOneNodeSpeaks: of 200 nodes that find the same, one says so; when it
 // goes another one does, and nobody repeats what belongs to others.
 func TestOneNodeSpeaks(t *testing.T) {
 	const services = 3
 	var names []string
-	for i := range 1000 {
+	for i := range 200 {
 		names = append(names, fmt.Sprintf("node-%04d", i))
 	}
 	snapshot, uids := nodesOf(names...), map[string]string{}
