@@ -87,14 +87,15 @@ var protocols = map[string]uint8{
 // zone and mark count.
 func parseEntry(line string) (e Entry, err error) {
 	word, rest := cutWord(line)
-	known := false
-	if e.Protocol, known = protocols[word]; !known {
+	protocol, known := protocols[word]
+	if !known {
 		n, err := strconv.ParseUint(word, 10, 8)
 		if err != nil {
 			return Entry{}, fmt.Errorf("protocol %q", word)
 		}
-		e.Protocol = uint8(n)
+		protocol = uint8(n)
 	}
+	e.Protocol = protocol
 	for rest != "" {
 		word, rest = cutWord(rest)
 		key, value, _ := strings.Cut(word, "=")

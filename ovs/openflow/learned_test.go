@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	of "github.com/contiv/libOpenflow/openflow13"
 	"github.com/google/go-cmp/cmp"
@@ -84,5 +86,56 @@ func TestLearnedInvalid(t *testing.T) {
 	}
 	if err := target.RemoveLearned(t.Context(), 63, nil); err != nil {
 		t.Errorf("nothing to remove: %v", err)
+	}
+}
+
+// TestLearnedTables: the flows in them are the business of the switch.
+func TestLearnedTables(t *testing.T) {
+	m := newMemory(t)
+	learned := simple(63, 9, 1)
+	m.table[learned.Key()] = learned
+	m.alien = []rawFlow{{table: 63, match: []byte{0, 1, 35<<1 | 1, 4, 0, 2, 0, 2}}, {table: 62, match: []byte{0, 1, 35<<1 | 1, 4, 0, 2, 0, 2}}}
+	fresh := 0
+	synctest.Test(t, func(t *testing.T) {
+		target := New(Params{AuditInterval: 5 * time.Second, Learned: []uint8{63}, Fresh: func() { fresh++ }})
+		target.dial = func(context.Context) (ofswitch, error) { return m.dial() }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- target.Run(ctx) }()
+		mustUpdate(t, target, "a", simple(0, 1, 1))
+		target.Complete()
+		mustSync(t, target)
+		wantLog(t, m, "start", "add 0/1; delete foreign")
+		m.change(func() {
+			other := simple(63, 8, 1)
+			m.table[other.Key()] = other
+			m.alien = []rawFlow{{table: 63, match: []byte{0, 1, 35<<1 | 1, 4, 0, 2, 0, 2}}}
+		})
+		time.Sleep(12 * time.Second)
+		wantLog(t, m, "audits")
+		if s := target.Stats(); s.Repairs != 0 || s.Audits != 2 {
+			t.Errorf("stats %+v", s)
+		}
+		for name, err := range map[string]error{
+			"update": target.Update("a", []flow.Flow{learned}, nil),
+			"patch":  target.Patch(flow.Change{Owner: "a", Set: []flow.Flow{learned}}),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "only the switch makes flows in table 63") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		astray := simple(0, 1, 1)
+		astray.Actions = []flow.Action{flow.Learn{Table: 62}}
+		if err := target.Update("a", []flow.Flow{astray}, nil); err == nil || !strings.Contains(err.Error(), "table 62 is not for what is learned") {
+			t.Errorf("learning what is then removed: %v", err)
+		}
+		cancel()
+		<-done
+	})
+	if fresh != 0 {
+		t.Error("a switch that has a flow of a former version is fresh")
+	}
+	if len(m.table) != 3 {
+		t.Errorf("%d flows, want 3", len(m.table))
 	}
 }

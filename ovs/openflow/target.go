@@ -39,8 +39,8 @@ type Params struct {
 	// meters are left alone.
 	Meters []flow.Meter
 	// Learned are the tables whose flows the switch makes itself, when packets
-	// meet a flow.Learn, which names no other. What is in them is neither adopted nor audited nor
-	// removed, and nobody can declare flows there.
+	// meet a flow.Learn, which may name no other table. What is in them is neither
+	// adopted nor audited nor removed, and nobody can declare flows there.
 	Learned []uint8
 }
 

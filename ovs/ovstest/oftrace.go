@@ -13,8 +13,10 @@ import (
 // Verdict.String: a packet that goes to the controller, that the time to live
 // ran out for, or that a tunnel has no route for, is dropped. ctNext are the bits
 // of ct_state with which ct sends the packet on, one for each time; after them
-// ofproto/trace takes every packet for the first of its connection. trace is all
-// that ofproto/trace prints, with the flows that the packet met.
+// ofproto/trace takes every packet for the first of its connection. It teaches the
+// switch nothing, and ends at a "select" group, where the
+// datapath would take a hash: such a packet is dropped here. trace is all that
+// ofproto/trace prints, with the flows that the packet met.
 func (o *OVS) Trace(bridge string, p Packet, ctNext ...uint32) (verdict, trace string) {
 	o.t.Helper()
 	args := []string{"ofproto/trace", bridge, traceText(p)}
