@@ -23,6 +23,7 @@ import (
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/enforce"
+	"github.com/waymark-net/waymark/internal/healthcheck"
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/localapi"
@@ -38,6 +39,7 @@ import (
 	"github.com/waymark-net/waymark/routing/gobgp"
 	"github.com/waymark-net/waymark/routing/hostfw"
 	"github.com/waymark-net/waymark/routing/kernel"
+	"github.com/waymark-net/waymark/service"
 )
 
 // reconcileTimeout bounds one run of the node loop, so that a switch that does
@@ -92,8 +94,14 @@ type Agent struct {
 	serviceLoop *reconcile.Loop
 	serviceHost *serviceHost
 	forgetter   *forgetter
-	sessions    atomic.Pointer[[]routing.SessionStatus]
-	paths       atomic.Pointer[routing.PathEvent]
+	// serviceEvents says what is wrong with Services, serviceHealth answers load
+	// balancers.
+	serviceEvents *kube.ServiceEvents
+	serviceHealth *healthcheck.Server
+	// kubeProxy is what was last found of it.
+	kubeProxy atomic.Pointer[string]
+	sessions  atomic.Pointer[[]routing.SessionStatus]
+	paths     atomic.Pointer[routing.PathEvent]
 	// podsDeclared says that the flows of all Pods there were at the start
 	// have been declared, so that what is left in the switch is garbage.
 	podsDeclared atomic.Bool
@@ -167,26 +175,18 @@ func New(p Params) (*Agent, error) {
 	a.resume.flows = a.flows
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
-		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: func(kernel.Change) { mark() }, Gone: a.onLinkGone,
+		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: a.onKernel, Gone: a.onLinkGone,
 	})
 	a.policies, a.refusals = a.newPolicies(clients), newRefusals(a.flows)
 	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket, Queues: []*openflow.PacketQueue{a.policies.denied, a.refusals.queue}})
 	a.local = localapi.New(localapi.Params{
 		Socket: filepath.Join(p.RunDir, "agent.sock"),
 		Report: a.policies.enforcer.Report, Status: a.policies.client.Status,
+		Services: func(only service.Key) localapi.ServicesReport { return a.services.report(only) },
 	})
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
-	a.forgetter = newForgetter(a.flows.ForgetConnections)
-	a.serviceHost = newServiceHost(func(err error) {
-		if a.health.set("service host", err) {
-			mark()
-		}
-	})
-	a.services = newServiceSwitch(serviceSwitchParams{
-		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
-		forget: a.forgetter.add, host: a.serviceHost.set,
-	})
 	a.status = newStatusWriter(clients, p.NodeName)
+	a.newServices(mark)
 	a.cni, err = cniserver.New(cniserver.Params{
 		SocketPath: filepath.Join(p.RunDir, "cni.sock"),
 		StateDir:   filepath.Join(p.RunDir, "attachments"),
@@ -235,6 +235,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"Service loop", a.serviceLoop.Run},
 		{"Service host loop", a.serviceHost.loop.Run},
 		{"connection loop", a.forgetter.loop.Run},
+		{"Service events", a.serviceEvents.Run},
+		{"Service health checks", a.serviceHealth.Run},
 		{"HTTP server", func(ctx context.Context) error {
 			return httpserver.Serve(ctx, httpserver.Params{Address: a.p.Listen, Ready: a.health.err, Gatherer: a.registry})
 		}},
@@ -370,6 +372,16 @@ func (a *Agent) onSwitch(c vsdb.Change) {
 		return
 	}
 	a.podLoop.Mark()
+}
+
+// onKernel marks what a change in the kernel concerns.
+func (a *Agent) onKernel(c kernel.Change) {
+	if c&^kernel.ChangedServiceRoutes != 0 {
+		a.loop.Mark()
+	}
+	if c&(kernel.ChangedServiceRoutes|kernel.ChangedAddresses|kernel.ChangedLinks) != 0 {
+		a.serviceHost.loop.Mark()
+	}
 }
 
 // onLinkGone looks after Pods when one of them has lost its link. The CNI

@@ -15,6 +15,7 @@ type metrics struct {
 	routeChanges *prometheus.CounterVec
 	paths        *prometheus.GaugeVec
 	problems     prometheus.Gauge
+	kubeProxy    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -35,8 +36,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "waymark_node_problems",
 			Help: "Problems that the node's condition reports.",
 		}),
+		kubeProxy: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "waymark_service_kube_proxy_found",
+			Help: "1 if rules of kube-proxy are on the node although Waymark serves all of Services, else 0.",
+		}),
 	}
-	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems)
+	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy)
 	return m
 }
 

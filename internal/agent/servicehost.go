@@ -5,12 +5,19 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/healthcheck"
+	"github.com/waymark-net/waymark/internal/hostports"
+	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
@@ -22,9 +29,8 @@ import (
 // serviceHost does what Services ask of the node itself: routes into the switch,
 // NodePorts, health checks. A loop of its own compares that with what there is.
 type serviceHost struct {
-	loop *reconcile.Loop
-	// done is told what came of each run.
-	done func(error)
+	loop   *reconcile.Loop
+	params serviceHostParams
 
 	mu sync.Mutex
 	// want is nil until all Services are known: what an earlier run made goes on
@@ -43,8 +49,18 @@ type serviceHostSettings struct {
 	nodePortAddrs []netip.Prefix
 }
 
-func newServiceHost(done func(error)) *serviceHost {
-	h := &serviceHost{done: done}
+// serviceHostParams are what newServiceHost needs.
+type serviceHostParams struct {
+	// done is told what came of each run.
+	done     func(error)
+	problems *serviceProblems
+	health   *healthcheck.Server
+	// others is told of rules of kube-proxy; of none when there are none.
+	others func(ctx context.Context, found []string)
+}
+
+func newServiceHost(p serviceHostParams) *serviceHost {
+	h := &serviceHost{params: p}
 	h.loop = reconcile.New(reconcile.Params{
 		Name: "service host", Reconcile: h.reconcile,
 		MinInterval: 20 * time.Millisecond, MaxInterval: 30 * time.Second,
@@ -88,9 +104,48 @@ func (h *serviceHost) reconcile(ctx context.Context) error {
 	}
 	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops()}.Apply(ctx, routes)
 	_, rulesErr := h.firewall.Apply(ctx, serviceRules(want, settings))
-	err := errors.Join(routesErr, rulesErr)
-	h.done(err)
-	return err
+	err := errors.Join(routesErr, rulesErr, h.params.health.Set(ctx, healthChecks(want)))
+	h.params.done(err)
+	return errors.Join(err, h.inspect(ctx, want))
+}
+
+// inspect looks for what else wants to serve the Services. It is for people only.
+func (h *serviceHost) inspect(ctx context.Context, want *service.Host) error {
+	var found []string
+	var proxyErr error
+	if len(want.Routes) > 0 {
+		found, proxyErr = hostfw.KubeProxyRules()
+	}
+	h.params.others(ctx, found)
+	ports := map[hostfw.ServicePort]service.Key{}
+	for _, p := range want.NodePorts {
+		ports[hostfw.ServicePort{Protocol: uint8(p.Protocol), Port: p.Port}] = p.Key
+	}
+	problems := map[service.Key][]string{}
+	var socketsErr error
+	if len(ports) > 0 {
+		var sockets []hostports.Socket
+		sockets, socketsErr = hostports.Find(hostports.Params{}, func(protocol uint8, port uint16) bool {
+			_, meant := ports[hostfw.ServicePort{Protocol: protocol, Port: port}]
+			return meant
+		})
+		for _, s := range sockets {
+			k := ports[hostfw.ServicePort{Protocol: s.Protocol, Port: s.Local.Port()}]
+			problems[k] = append(problems[k], fmt.Sprintf(
+				"a program of the node listens on node port %d of %s at %s: it is not reached any more from elsewhere",
+				s.Local.Port(), service.Protocol(s.Protocol), s.Local.Addr()))
+		}
+	}
+	h.params.problems.setHost(ctx, problems)
+	return errors.Join(proxyErr, socketsErr)
+}
+
+func healthChecks(want *service.Host) []healthcheck.HealthCheck {
+	var out []healthcheck.HealthCheck
+	for _, c := range want.HealthChecks {
+		out = append(out, healthcheck.HealthCheck{Namespace: c.Key.Namespace, Name: c.Key.Name, Port: c.Port, Endpoints: c.Endpoints})
+	}
+	return out
 }
 
 // serviceHops are the next hops of the kernel's routes to Services.
@@ -121,4 +176,42 @@ func serviceNode(zone string, w World, p *Plan) service.Node {
 		}
 	}
 	return n
+}
+
+// newServices wires what serves Services. mark asks for a run of the node loop.
+func (a *Agent) newServices(mark func()) {
+	a.serviceEvents = kube.NewServiceEvents(kube.ServiceEventsParams{
+		Recorder: a.status.recorder, Object: a.cluster.Object, Snapshot: a.watcher.Snapshot, NodeName: a.p.NodeName,
+	})
+	problems := newServiceProblems(a.serviceEvents.Set)
+	a.forgetter = newForgetter(a.flows.ForgetConnections)
+	a.serviceHealth = healthcheck.New(healthcheck.Params{Healthy: func() bool { return a.services.ready() == nil }})
+	a.serviceHost = newServiceHost(serviceHostParams{
+		done: func(err error) {
+			if a.health.set("service host", err) {
+				mark()
+			}
+		},
+		problems: problems, health: a.serviceHealth, others: a.onKubeProxy,
+	})
+	a.services = newServiceSwitch(serviceSwitchParams{
+		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
+		forget: a.forgetter.add, host: a.serviceHost.set, problems: problems,
+	})
+}
+
+// onKubeProxy warns, once, of rules of kube-proxy where the switch serves all of
+// Services: they come first, and go stale when nobody keeps them.
+func (a *Agent) onKubeProxy(ctx context.Context, found []string) {
+	a.metrics.kubeProxy.Set(b2f(len(found) > 0))
+	text := strings.Join(found, ", ")
+	if last := a.kubeProxy.Swap(&text); text == "" || last != nil && *last == text {
+		return
+	}
+	const advice = "services.mode is All, but kube-proxy serves this node, too, or has left rules: remove it and run kube-proxy --cleanup, " +
+		"or set services.mode to ClusterIPOnly"
+	klog.FromContext(ctx).Info("Rules of kube-proxy are on the node", "found", text, "advice", advice)
+	if snapshot := a.watcher.Snapshot(); snapshot != nil && snapshot.Node(a.p.NodeName) != nil {
+		a.status.recorder.OnNode(snapshot.Node(a.p.NodeName), kube.Warning, "KubeProxyFound", advice+"; found: "+text)
+	}
 }

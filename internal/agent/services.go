@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/localapi"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
@@ -30,6 +31,8 @@ type serviceSource interface {
 	// every one.
 	Take() []service.Key
 	All() []service.Key
+	// Names returns every Service, and takes none.
+	Names() []service.Key
 	Service(service.Key) (s service.Service, problems []string, found bool)
 }
 
@@ -55,7 +58,8 @@ type serviceSwitchParams struct {
 	// declared for the first time.
 	mark, news func()
 	// host is told what the Services ask of the node itself.
-	host func(service.Host)
+	host     func(service.Host)
+	problems *serviceProblems
 }
 
 // serviceSwitch declares the flows and groups of Services. Its reconcile is
@@ -69,6 +73,8 @@ type serviceSwitch struct {
 	// those of an earlier run that are left in the switch are gone. As long as
 	// the API server cannot be asked for them, what the switch has keeps serving.
 	declared atomic.Bool
+	// count is how many Services are served.
+	count atomic.Int64
 
 	// What follows belongs to the goroutine of reconcile.
 	compiler *service.Compiler
@@ -78,17 +84,15 @@ type serviceSwitch struct {
 	// taken yet.
 	held    map[service.Key]bool
 	pending map[service.Key]service.Desired
-	// parsed is what of each Service could not be read, problems what was last
-	// said of it.
-	parsed   map[service.Key][]string
-	problems map[service.Key]string
+	// parsed is what of each Service could not be read.
+	parsed map[service.Key][]string
 }
 
 func newServiceSwitch(p serviceSwitchParams) *serviceSwitch {
 	return &serviceSwitch{
 		serviceSwitchParams: p,
 		compiler:            service.New(), held: map[service.Key]bool{}, pending: map[service.Key]service.Desired{},
-		parsed: map[service.Key][]string{}, problems: map[service.Key]string{},
+		parsed: map[service.Key][]string{},
 	}
 }
 
@@ -109,6 +113,32 @@ func (s *serviceSwitch) ready() error {
 		return nil
 	}
 	return errServicesUnknown
+}
+
+// report is what the local API tells of Services: of those that only names, or of
+// all that have problems.
+func (s *serviceSwitch) report(only service.Key) localapi.ServicesReport {
+	s.mu.Lock()
+	r := localapi.ServicesReport{Mode: string(s.want.mode), Known: s.declared.Load(), Node: s.want.node.Name, Count: int(s.count.Load())}
+	s.mu.Unlock()
+	var keys []service.Key
+	switch {
+	case only == service.Key{}:
+		keys = s.problems.keys()
+	case only.Namespace != "" && only.Name != "":
+		keys = []service.Key{only}
+	default:
+		keys = s.source.Names()
+	}
+	for _, k := range keys {
+		svc, _, found := s.source.Service(k)
+		problems := s.problems.of(k)
+		if found || len(problems) > 0 {
+			svc.Key = k
+			r.Services = append(r.Services, localapi.ServiceReport{Service: svc, Problems: problems})
+		}
+	}
+	return r
 }
 
 var errServicesUnknown = errors.New("waiting for the API server to list Services and EndpointSlices")
@@ -136,13 +166,14 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	var forget []flow.Connection
 	for _, d := range changed {
 		s.pending[d.Key] = d
-		s.report(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
+		s.problems.setServed(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
 		forget = append(forget, connectionsOf(d.Forget)...)
 	}
 	err := s.send()
 	if host, news := s.compiler.Host(); news || first {
 		s.host(host)
 	}
+	s.count.Store(int64(len(s.held)))
 	s.declare()
 	s.watchRefusal(ctx, changed)
 	// Only now would what comes next not be led to where it was before. At the
@@ -173,7 +204,7 @@ func (s *serviceSwitch) read(ctx context.Context) {
 			continue
 		}
 		s.compiler.Delete(k)
-		s.report(ctx, k, problems)
+		s.problems.setServed(ctx, k, problems)
 	}
 }
 
@@ -183,9 +214,10 @@ func (s *serviceSwitch) stop() {
 		s.flows.Delete(pipeline.OwnerService(k.Namespace, k.Name))
 	}
 	clear(s.held)
+	s.count.Store(0)
 	clear(s.pending)
 	clear(s.parsed)
-	clear(s.problems)
+	s.problems.clear()
 	if s.serving {
 		s.host(service.Host{})
 	}
@@ -244,21 +276,6 @@ func (s *serviceSwitch) sendOnce() map[service.Key]error {
 		s.held[k] = true
 	}
 	return failed
-}
-
-// report says what of a Service is not served, once.
-func (s *serviceSwitch) report(ctx context.Context, k service.Key, problems []string) {
-	text := strings.Join(problems, "; ")
-	if s.problems[k] == text {
-		return
-	}
-	if text == "" {
-		delete(s.problems, k)
-		klog.FromContext(ctx).Info("All of the Service can be served again", "service", k)
-		return
-	}
-	s.problems[k] = text
-	klog.FromContext(ctx).Info("Part of the Service is not served", "service", k, "reason", text)
 }
 
 // watchRefusal says which of the changed Services the switch refuses. The switch

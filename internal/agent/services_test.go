@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/ovstest"
@@ -41,6 +42,8 @@ func (f *fakeServices) All() []service.Key {
 	clear(f.dirty)
 	return slices.Collect(maps.Keys(f.services))
 }
+
+func (f *fakeServices) Names() []service.Key { return slices.Collect(maps.Keys(f.services)) }
 
 func (f *fakeServices) Service(k service.Key) (service.Service, []string, bool) {
 	s, ok := f.services[k]
@@ -85,8 +88,9 @@ func newServiceRig() *serviceRig {
 	}
 	r.serviceSwitch = newServiceSwitch(serviceSwitchParams{
 		source: r.source, flows: r.table, mark: func() { r.marks++ }, news: func() { r.told++ },
-		host:   func(h service.Host) { r.hosts = append(r.hosts, h) },
-		forget: func(c []flow.Connection) { r.forgot = append(r.forgot, c...) },
+		host:     func(h service.Host) { r.hosts = append(r.hosts, h) },
+		forget:   func(c []flow.Connection) { r.forgot = append(r.forgot, c...) },
+		problems: newServiceProblems(func(service.Key, []kube.ServiceProblem) {}),
 	})
 	return r
 }
@@ -171,8 +175,8 @@ func TestServicesThatClash(t *testing.T) {
 	r.source.set("d", "10.96.0.4")
 	r.source.set("b", "10.96.0.3")
 	r.check(t, "clash", "[10.96.0.2 10.96.0.3 10.96.0.4] of [service/default/a service/default/b service/default/c service/default/d]")
-	want := map[service.Key]string{{Namespace: "default", Name: "c"}: "10.96.0.3:80 of TCP is served for Service default/b; 10.96.0.3 is served for Service default/b"}
-	if d := cmp.Diff(want, r.problems); d != "" {
+	want := []string{"10.96.0.3:80 of TCP is served for Service default/b", "10.96.0.3 is served for Service default/b"}
+	if d := cmp.Diff(want, r.problems.of(service.Key{Namespace: "default", Name: "c"})); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
 	r.source.set("c", "")

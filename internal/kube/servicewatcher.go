@@ -167,6 +167,11 @@ func compareServices(a, b service.Key) int {
 // All returns every Service that there is, in order, and takes them all.
 func (w *ServiceWatcher) All() []service.Key {
 	w.Take()
+	return w.Names()
+}
+
+// Names returns every Service that there is, in order.
+func (w *ServiceWatcher) Names() []service.Key {
 	var keys []service.Key
 	for _, o := range w.services.GetStore().List() {
 		if k, ok := serviceOf(o); ok {
