@@ -119,24 +119,24 @@ func (c *Compiler) Delete(k Key) {
 // and takes those that it needs now.
 func (c *Compiler) replace(k Key, old, next *compiled) {
 	c.dirty[k] = true
-	has := func(l layout) map[place]bool {
-		all := make(map[place]bool, len(l.frontends))
+	has := func(l layout) map[place]rank {
+		all := make(map[place]rank, len(l.frontends))
 		for _, f := range l.frontends {
-			all[f.place] = true
+			all[f.place] = f.rank
 		}
 		return all
 	}
 	before, after := has(old.layout), has(next.layout)
 	for _, f := range next.frontends {
-		if !before[f.place] {
-			if loser, lost := c.places.add(f.place, k); lost {
+		if r, had := before[f.place]; !had || r != f.rank {
+			if loser, lost := c.places.add(f.place, claim{f.rank, k}); lost {
 				c.dirty[loser] = true
 			}
 		}
 	}
 	for _, f := range old.frontends {
-		if !after[f.place] {
-			if winner, won := c.places.remove(f.place, k); won {
+		if r, has := after[f.place]; !has || r != f.rank {
+			if winner, won := c.places.remove(f.place, claim{f.rank, k}); won {
 				c.dirty[winner] = true
 			}
 		}

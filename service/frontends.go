@@ -32,6 +32,7 @@ var (
 // frontend is a place with who may come there and where they go.
 type frontend struct {
 	place
+	rank
 	// to is for everybody, outside for who is neither a Pod nor the node.
 	to, outside target
 	// limited says that only clients in the Service's ranges may come.
@@ -102,8 +103,8 @@ func (l *layouter) add(f frontend) {
 
 func (l *layouter) port(p Port) {
 	for _, is4 := range []bool{true, false} {
-		internal, external := l.places(p, is4)
-		if len(internal)+len(external) == 0 {
+		internal, outside := l.places(p, is4)
+		if len(internal)+len(outside) == 0 {
 			continue
 		}
 		e := p.choose(l.node, is4, l.service.PublishNotReady)
@@ -113,7 +114,7 @@ func (l *layouter) port(p Port) {
 			f.outside = f.to
 			l.add(f)
 		}
-		for _, f := range external {
+		for _, f := range outside {
 			f.to, f.outside = c.target(false), c.target(l.service.ExternalLocal)
 			l.add(f)
 		}
@@ -121,15 +122,15 @@ func (l *layouter) port(p Port) {
 }
 
 // places lists where a port is reached in a family.
-func (l *layouter) places(p Port, is4 bool) (internal, external []frontend) {
-	at := func(a netip.Addr, port uint16) frontend {
-		return frontend{place: place{a, p.Protocol, port}, of: p.Port}
+func (l *layouter) places(p Port, is4 bool) (internal, outside []frontend) {
+	at := func(r rank, a netip.Addr, port uint16) frontend {
+		return frontend{rank: r, place: place{a, p.Protocol, port}, of: p.Port}
 	}
 	family := false
 	for _, a := range l.service.ClusterIPs {
 		if a.Is4() == is4 {
 			family = true
-			internal = append(internal, at(a, p.Port))
+			internal = append(internal, at(clusterIP, a, p.Port))
 		}
 	}
 	if l.node.ClusterIPsOnly {
@@ -141,27 +142,27 @@ func (l *layouter) places(p Port, is4 bool) (internal, external []frontend) {
 		}
 		for _, a := range []netip.Addr{o.addr, l.aliases[o.addr]} {
 			if a.IsValid() {
-				f := at(a, p.Port)
+				f := at(external, a, p.Port)
 				f.limited = o.limited
-				external = append(external, f)
+				outside = append(outside, f)
 			}
 		}
 	}
 	// A Service has NodePorts in the families of its ClusterIPs.
 	if p.NodePort == 0 || !family {
-		return internal, external
+		return internal, outside
 	}
 	v := pipeline.NodePort6
 	if is4 {
 		v = pipeline.NodePort4
 	}
-	external = append(external, at(v, p.NodePort))
+	outside = append(outside, at(nodePort, v, p.NodePort))
 	for _, a := range l.node.Addrs {
 		if a.Is4() == is4 {
-			external = append(external, at(a, p.NodePort))
+			outside = append(outside, at(nodePort, a, p.NodePort))
 		}
 	}
-	return internal, external
+	return internal, outside
 }
 
 // outsideAddr is an address to the outside.
