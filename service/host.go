@@ -99,7 +99,7 @@ func (c *Compiler) hostOf(s *compiled) Host {
 				h.Aliases = append(h.Aliases, Alias{f.protocol, netip.AddrPortFrom(o.addr, f.port), to})
 			}
 		}
-		if c.announced(k, s, o.addr) {
+		if to.IsValid() && c.announced(k, s, to) {
 			h.Announced = append(h.Announced, Announcement{k, o.addr})
 		}
 	}
@@ -117,10 +117,10 @@ func (c *Compiler) ownsNodePort(k Key, s *compiled, p Port) bool {
 }
 
 // announced reports whether a client from outside would get an endpoint of any
-// port that a Service has at an address.
-func (c *Compiler) announced(k Key, s *compiled, a netip.Addr) bool {
+// port that a Service has at the alias of an address.
+func (c *Compiler) announced(k Key, s *compiled, alias netip.Addr) bool {
 	return slices.ContainsFunc(s.frontends, func(f frontend) bool {
-		return f.addr == a && f.port == f.of && f.port != 0 && f.outside != refused && f.outside != ignored && c.places.owner(f.place) == k
+		return f.addr == alias && f.outside != refused && f.outside != ignored && c.places.owner(f.place) == k
 	})
 }
 
