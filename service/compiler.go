@@ -96,7 +96,7 @@ func (c *Compiler) put(s Service) {
 	c.replace(s.Key, old, next)
 	next.forget = append(next.forget, stale(old, next)...)
 	for _, a := range old.service.outside() {
-		if !slices.Contains(s.outside(), a) {
+		if !slices.ContainsFunc(s.outside(), func(o outsideAddr) bool { return o.addr == a.addr }) {
 			c.aliases.remove(a.addr, s.Key)
 		}
 	}
@@ -174,7 +174,7 @@ func (c *Compiler) Flush() []Desired {
 			gone = append(gone, d)
 			continue
 		}
-		d.Forget, s.forget = s.forget, nil
+		d.Forget, s.forget = slices.DeleteFunc(s.forget, func(conn Connection) bool { return c.anothers(k, conn) }), nil
 		c.render(s, &d)
 		if host := c.hostOf(s); !reflect.DeepEqual(host, s.host) {
 			s.host, c.rehost = host, true

@@ -49,8 +49,8 @@ func stale(old, next *compiled) []Connection {
 // frontend, in order.
 func (s *Service) live(f frontend) []netip.AddrPort {
 	var out []netip.AddrPort
-	for _, p := range s.Ports {
-		if p.Protocol != f.protocol || p.Port != f.of {
+	for i, p := range s.Ports {
+		if p.Protocol != f.protocol || p.Port != f.of || s.repeats(i) {
 			continue
 		}
 		for _, e := range p.Endpoints {
@@ -61,6 +61,16 @@ func (s *Service) live(f frontend) []netip.AddrPort {
 	}
 	slices.SortFunc(out, netip.AddrPort.Compare)
 	return slices.Compact(out)
+}
+
+// anothers reports whether connections are another Service's, which has the
+// frontend now, and not for Service k to forget.
+func (c *Compiler) anothers(k Key, conn Connection) bool {
+	at := place{conn.Frontend.Addr(), conn.Protocol, conn.Frontend.Port()}
+	if len(c.places.by[at]) == 0 || c.places.owner(at) == k {
+		return false
+	}
+	return !conn.Endpoint.IsValid() || c.MayGoOn(conn, true)
 }
 
 // MayGoOn reports whether a connection of the switch is as the Services want it.

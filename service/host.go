@@ -87,8 +87,9 @@ func (c *Compiler) hostOf(s *compiled) Host {
 	k := s.service.Key
 	h.Routes = s.service.ClusterIPs
 	for _, p := range s.service.Ports {
-		if p.NodePort != 0 && c.ownsNodePort(k, s, p) {
-			h.NodePorts = append(h.NodePorts, NodePort{k, p.Protocol, p.NodePort})
+		np := NodePort{k, p.Protocol, p.NodePort}
+		if p.NodePort != 0 && c.ownsNodePort(k, s, p) && !slices.Contains(h.NodePorts, np) {
+			h.NodePorts = append(h.NodePorts, np)
 		}
 	}
 	for _, o := range s.service.outside() {
@@ -98,7 +99,7 @@ func (c *Compiler) hostOf(s *compiled) Host {
 				h.Aliases = append(h.Aliases, Alias{f.protocol, netip.AddrPortFrom(o.addr, f.port), to})
 			}
 		}
-		if s.announced(o.addr) {
+		if to.IsValid() && c.announced(k, s, to) {
 			h.Announced = append(h.Announced, Announcement{k, o.addr})
 		}
 	}
@@ -116,10 +117,10 @@ func (c *Compiler) ownsNodePort(k Key, s *compiled, p Port) bool {
 }
 
 // announced reports whether a client from outside would get an endpoint of any
-// port at an address.
-func (s *compiled) announced(a netip.Addr) bool {
+// port that a Service has at the alias of an address.
+func (c *Compiler) announced(k Key, s *compiled, alias netip.Addr) bool {
 	return slices.ContainsFunc(s.frontends, func(f frontend) bool {
-		return f.addr == a && f.port != 0 && f.outside != refused && f.outside != ignored
+		return f.addr == alias && f.outside != refused && f.outside != ignored && c.places.owner(f.place) == k
 	})
 }
 

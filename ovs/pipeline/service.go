@@ -235,6 +235,11 @@ func (b *builder) gatewayServices(p GatewayParams) {
 		return
 	}
 	b.findService(fromGateway)
+	// The kernel leads what comes to a NodePort here in both families, those that
+	// the Service does not have included.
+	for _, a := range []netip.Addr{NodePort4, NodePort6} {
+		b.flows = append(b.flows, ClusterIP(a))
+	}
 	for _, a := range p.ServiceAddrs {
 		f := familyOf(a)
 		b.add(TableServiceReturn, prioMain, flow.Match{notFrom(fromPod), flow.EthType(f.ethType), flow.IPDst(single(a))},
