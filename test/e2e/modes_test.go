@@ -60,6 +60,7 @@ func TestDualStack(t *testing.T) {
 	check(t, "controllers", func(t *testing.T) { checkControllers(t, lab) })
 	check(t, "wrong input", func(t *testing.T) { checkWrongInput(t, lab) })
 	check(t, "services", func(t *testing.T) { checkServices(t, lab) })
+	check(t, "connections through Services", func(t *testing.T) { checkConnections(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
 	check(t, "churn", func(t *testing.T) { checkChurn(t, lab, 10) })
