@@ -62,6 +62,7 @@ func TestDualStack(t *testing.T) {
 	check(t, "services", func(t *testing.T) { checkServices(t, lab) })
 	check(t, "connections through Services", func(t *testing.T) { checkConnections(t, lab) })
 	check(t, "rollover", func(t *testing.T) { checkRollover(t, lab, 3) })
+	check(t, "serviceagents", func(t *testing.T) { checkServiceAgents(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
 	check(t, "churn", func(t *testing.T) { checkChurn(t, lab, 10) })
