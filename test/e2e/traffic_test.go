@@ -34,6 +34,7 @@ type traffic struct {
 	stdin, stop *os.File // the end of stdin, by closing stop, ends the probes
 	pings       []*probeRun
 	streams     []*probeRun
+	connects    []*probeRun
 	// rows counts those of the report by name.
 	rows map[string]int
 }
@@ -103,6 +104,11 @@ func (tr *traffic) await(t *testing.T) {
 		for _, p := range tr.pings {
 			if got := len(p.stderr.with("is answered")); got < p.addresses {
 				return fmt.Errorf("%d of %d addresses answer pings: %s", got, p.addresses, &p.stderr)
+			}
+		}
+		for _, c := range tr.connects {
+			if got := len(c.stderr.with("is answered")); got < c.addresses {
+				return fmt.Errorf("%d of %d addresses answer connections from %s: %s", got, c.addresses, c.name, &c.stderr)
 			}
 		}
 		for _, s := range tr.streams {

@@ -161,6 +161,7 @@ func runDatagram(ctx context.Context, args []string) error {
 		own := params
 		own.Address = address
 		own.Answered = func(host string) { began("%s is answered by %s", address, host) }
+		own.Sent = func() { began("%s is asked", address) }
 		group.Go(func() { reports[i], errs[i] = datagram.Run(ctx, own) })
 	}
 	group.Wait()

@@ -22,7 +22,7 @@ import (
 // Params say what to do.
 type Params struct {
 	Address netip.AddrPort
-	// Interval is the time between the begins of two connections.
+	// Interval is the time between the begins of two connections, at least.
 	Interval time.Duration
 	// Timeout bounds a connection, from its first packet to its end.
 	Timeout time.Duration
@@ -89,20 +89,17 @@ func Run(ctx context.Context, p Params) Report {
 	)
 	ticker := time.NewTicker(p.Interval)
 	defer ticker.Stop()
-	begin := time.Now()
-	for due := 0; ctx.Err() == nil; {
-		// After a pause of ours there are several to make.
-		for ; time.Since(begin) >= time.Duration(due)*p.Interval; due++ {
-			group.Go(func() {
-				o := one(p)
-				if o.err == nil && p.Answered != nil {
-					once.Do(p.Answered)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				outcomes = append(outcomes, o)
-			})
-		}
+	for ctx.Err() == nil {
+		group.Go(func() {
+			o := one(p)
+			if o.err == nil && p.Answered != nil {
+				once.Do(p.Answered)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			outcomes = append(outcomes, o)
+		})
+		// A pause of ours is not made up for: that would be a burst.
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:

@@ -19,6 +19,8 @@ import (
 type Params struct {
 	Address  netip.AddrPort
 	Interval time.Duration // between two datagrams
+	// Sent, if set, is called once, when the first was sent.
+	Sent func()
 	// Answered, if set, is called when another server answers than before, and
 	// for the first.
 	Answered func(host string)
@@ -54,21 +56,23 @@ func Run(ctx context.Context, p Params) (Report, error) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	sent := make(chan int, 1)
-	go func() { sent <- send(ctx, conn, p.Interval) }()
+	go func() { sent <- send(ctx, conn, p) }()
 	r, err := read(conn, p)
 	r.Sent = <-sent
 	return r, err
 }
 
 // send returns how many datagrams it sent until ctx ended.
-func send(ctx context.Context, conn *net.UDPConn, interval time.Duration) int {
-	ticker := time.NewTicker(interval)
+func send(ctx context.Context, conn *net.UDPConn, p Params) int {
+	ticker := time.NewTicker(p.Interval)
 	defer ticker.Stop()
 	for sent := 0; ; {
 		// An error says what came back for an earlier one, or that there is no
 		// way now: the reader counts what is missing.
 		if _, err := conn.Write([]byte("?")); err == nil {
-			sent++
+			if sent++; sent == 1 && p.Sent != nil {
+				p.Sent()
+			}
 		}
 		select {
 		case <-ctx.Done():

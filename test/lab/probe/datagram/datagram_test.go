@@ -44,8 +44,10 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var said []string
+	asked := make(chan struct{})
 	r, err := Run(ctx, Params{
 		Address: conn.LocalAddr().(*net.UDPAddr).AddrPort(), Interval: time.Millisecond,
+		Sent: func() { close(asked) },
 		Answered: func(host string) {
 			if said = append(said, host); len(said) == 3 {
 				cancel()
@@ -59,6 +61,7 @@ func TestRun(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	<-asked
 	want := []string{"a", "b", "a"}
 	var changes []string
 	for _, c := range r.Changes {
