@@ -107,3 +107,20 @@ func stickyNumbers(endpoints []netip.AddrPort) []uint32 {
 	}
 	return numbers
 }
+
+// LongAffinity returns, by number, the sets of endpoints whose clients keep theirs
+// for longer than the switch can count.
+func (c *Compiler) LongAffinity() map[uint32]time.Duration {
+	out := map[uint32]time.Duration{}
+	for _, s := range c.services {
+		if s.service.Affinity <= pipeline.MaxAffinity {
+			continue
+		}
+		for _, set := range s.sets {
+			if len(set.groups) > 0 {
+				out[set.groups[0]] = s.service.Affinity
+			}
+		}
+	}
+	return out
+}

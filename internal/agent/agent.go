@@ -94,6 +94,7 @@ type Agent struct {
 	serviceLoop *reconcile.Loop
 	serviceHost *serviceHost
 	forgetter   *forgetter
+	affinity    *affinity
 	// serviceEvents says what is wrong with Services, serviceHealth answers load
 	// balancers.
 	serviceEvents *kube.ServiceEvents
@@ -235,6 +236,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"Service loop", a.serviceLoop.Run},
 		{"Service host loop", a.serviceHost.loop.Run},
 		{"connection loop", a.forgetter.loop.Run},
+		{"affinity loop", a.affinity.loop.Run},
 		{"Service events", a.serviceEvents.Run},
 		{"Service health checks", a.serviceHealth.Run},
 		{"HTTP server", func(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +20,9 @@ import (
 	"github.com/waymark-net/waymark/internal/hostports"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/reconcile"
+	"github.com/waymark-net/waymark/ovs/conntrack"
 	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/unixctl"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing/hostfw"
 	"github.com/waymark-net/waymark/routing/kernel"
@@ -196,8 +199,9 @@ func (a *Agent) newServices(mark func()) {
 	})
 	a.services = newServiceSwitch(serviceSwitchParams{
 		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
-		forget: a.forgetter.add, host: a.serviceHost.set, problems: problems,
+		forget: a.forgetter.add, connections: a.trackedConnections, host: a.serviceHost.set, problems: problems,
 	})
+	a.affinity = newAffinity(a.flows, a.services.longAffinity)
 }
 
 // onKubeProxy warns, once, of rules of kube-proxy where the switch serves all of
@@ -214,4 +218,16 @@ func (a *Agent) onKubeProxy(ctx context.Context, found []string) {
 	if snapshot := a.watcher.Snapshot(); snapshot != nil && snapshot.Node(a.p.NodeName) != nil {
 		a.status.recorder.OnNode(snapshot.Node(a.p.NodeName), kube.Warning, "KubeProxyFound", advice+"; found: "+text)
 	}
+}
+
+// trackedConnections tells what the switch knows of a zone's connections, in
+// whichever datapath there is.
+func (a *Agent) trackedConnections(ctx context.Context, zone uint16, each func(conntrack.Entry) error) error {
+	p := conntrack.Params{Socket: filepath.Join(a.p.OVSDir, "ovs-vswitchd.ctl"), Datapath: conntrack.DatapathSystem, Zone: zone}
+	err := conntrack.Dump(ctx, p, each)
+	if errors.Is(err, unixctl.ErrRefused) {
+		p.Datapath = conntrack.DatapathNetdev
+		err = conntrack.Dump(ctx, p, each)
+	}
+	return err
 }

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/localapi"
+	"github.com/waymark-net/waymark/ovs/conntrack"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
@@ -52,8 +54,9 @@ func (s serviceSettings) equal(o serviceSettings) bool { return reflect.DeepEqua
 type serviceSwitchParams struct {
 	source serviceSource
 	flows  flowTable
-	// forget has the switch forget connections.
-	forget func([]flow.Connection)
+	// forget has the switch forget connections, connections tells those of a zone.
+	forget      func([]flow.Connection)
+	connections func(ctx context.Context, zone uint16, each func(conntrack.Entry) error) error
 	// mark asks for a run of reconcile, news is called when all Services have been
 	// declared for the first time.
 	mark, news func()
@@ -73,8 +76,9 @@ type serviceSwitch struct {
 	// those of an earlier run that are left in the switch are gone. As long as
 	// the API server cannot be asked for them, what the switch has keeps serving.
 	declared atomic.Bool
-	// count is how many Services are served.
-	count atomic.Int64
+	// count is how many Services are served, affinity what LongAffinity says of them.
+	count    atomic.Int64
+	affinity atomic.Pointer[map[uint32]time.Duration]
 
 	// What follows belongs to the goroutine of reconcile.
 	compiler *service.Compiler
@@ -84,6 +88,8 @@ type serviceSwitch struct {
 	// taken yet.
 	held    map[service.Key]bool
 	pending map[service.Key]service.Desired
+	// reviewed says that the connections of an earlier run have been looked at.
+	reviewed bool
 	// parsed is what of each Service could not be read.
 	parsed map[service.Key][]string
 }
@@ -174,14 +180,17 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 		s.host(host)
 	}
 	s.count.Store(int64(len(s.held)))
+	long := s.compiler.LongAffinity()
+	s.affinity.Store(&long)
 	s.declare()
 	s.watchRefusal(ctx, changed)
 	// Only now would what comes next not be led to where it was before. At the
 	// start everything is new to the compiler, and nothing to the switch.
-	if !first {
+	if s.reviewed {
 		s.forget(forget)
+		return err
 	}
-	return err
+	return errors.Join(err, s.review(ctx))
 }
 
 // read brings the compiler to what the Services are now.
@@ -221,7 +230,8 @@ func (s *serviceSwitch) stop() {
 	if s.serving {
 		s.host(service.Host{})
 	}
-	s.compiler, s.serving = service.New(), false
+	s.compiler, s.serving, s.reviewed = service.New(), false, false
+	s.affinity.Store(nil)
 }
 
 func (s *serviceSwitch) declare() {
@@ -276,6 +286,38 @@ func (s *serviceSwitch) sendOnce() map[service.Key]error {
 		s.held[k] = true
 	}
 	return failed
+}
+
+// review has the switch forget the connections that must not go on as they are
+// because of what changed while no agent was there.
+func (s *serviceSwitch) review(ctx context.Context) error {
+	var forget []flow.Connection
+	for _, zone := range []uint16{pipeline.ZoneIPv4, pipeline.ZoneIPv6} {
+		err := s.connections(ctx, zone, func(e conntrack.Entry) error {
+			c := service.Connection{Protocol: service.Protocol(e.Protocol), Frontend: e.Original.Dst, Endpoint: e.Reply.Src}
+			if !s.compiler.MayGoOn(c, pipeline.Balanced(e.Mark)) {
+				forget = append(forget, flow.Connection{Zone: e.Zone, Protocol: e.Protocol, Original: e.Original})
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("look at the connections of zone %d: %w", zone, err)
+		}
+	}
+	s.reviewed = true
+	s.forget(forget)
+	if len(forget) > 0 {
+		klog.FromContext(ctx).Info("Connections to endpoints that went while no agent ran are forgotten", "connections", len(forget))
+	}
+	return nil
+}
+
+// longAffinity is what service.Compiler.LongAffinity said last.
+func (s *serviceSwitch) longAffinity() map[uint32]time.Duration {
+	if long := s.affinity.Load(); long != nil {
+		return *long
+	}
+	return nil
 }
 
 // watchRefusal says which of the changed Services the switch refuses. The switch

@@ -17,6 +17,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/ovs/conntrack"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/ovstest"
@@ -75,6 +76,8 @@ type serviceRig struct {
 	told   int
 	hosts  []service.Host
 	forgot []flow.Connection
+	// tracked are the connections of an earlier run.
+	tracked []conntrack.Entry
 }
 
 func newServiceRig() *serviceRig {
@@ -88,8 +91,18 @@ func newServiceRig() *serviceRig {
 	}
 	r.serviceSwitch = newServiceSwitch(serviceSwitchParams{
 		source: r.source, flows: r.table, mark: func() { r.marks++ }, news: func() { r.told++ },
-		host:     func(h service.Host) { r.hosts = append(r.hosts, h) },
-		forget:   func(c []flow.Connection) { r.forgot = append(r.forgot, c...) },
+		host:   func(h service.Host) { r.hosts = append(r.hosts, h) },
+		forget: func(c []flow.Connection) { r.forgot = append(r.forgot, c...) },
+		connections: func(_ context.Context, zone uint16, each func(conntrack.Entry) error) error {
+			for _, e := range r.tracked {
+				if e.Zone == zone {
+					if err := each(e); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
 		problems: newServiceProblems(func(service.Key, []kube.ServiceProblem) {}),
 	})
 	return r
@@ -259,5 +272,35 @@ func TestForgetter(t *testing.T) {
 	f.add(make([]flow.Connection, 1))
 	if err := f.reconcile(t.Context()); err != nil || len(f.pending) != 0 {
 		t.Errorf("a switch that is too old: %v, %d pending", err, len(f.pending))
+	}
+}
+
+// TestServicesReviewConnections: what an earlier run left goes on only if it may.
+func TestServicesReviewConnections(t *testing.T) {
+	r := newServiceRig()
+	r.source.synced = true
+	r.source.set("a", "10.96.0.1")
+	entry := func(protocol uint8, port uint16, endpoint string, mark uint32) conntrack.Entry {
+		return conntrack.Entry{Mark: mark, Connection: flow.Connection{
+			Zone: pipeline.ZoneIPv4, Protocol: protocol,
+			Original: flow.Tuple{Src: netip.AddrPortFrom(netip.MustParseAddr("10.10.1.9"), port), Dst: netip.MustParseAddrPort("10.96.0.1:80")},
+			Reply:    flow.Tuple{Src: netip.MustParseAddrPort(endpoint)},
+		}}
+	}
+	r.tracked = []conntrack.Entry{
+		entry(flow.ProtoTCP, 1, "10.10.1.2:8080", 4),
+		entry(flow.ProtoTCP, 2, "10.10.1.3:8080", 4),
+		entry(flow.ProtoUDP, 3, "10.10.1.3:8080", 4),
+		entry(flow.ProtoUDP, 4, "10.96.0.1:80", 0),
+	}
+	r.setMode(config.ServicesAll)
+	r.check(t, "first", "[10.96.0.1] of [service/default/a]")
+	r.check(t, "again", "[10.96.0.1] of [service/default/a]")
+	var got []string
+	for _, c := range r.forgot {
+		got = append(got, fmt.Sprint(c.Protocol, " from ", c.Original.Src.Port()))
+	}
+	if d := cmp.Diff([]string{"6 from 2", "17 from 3"}, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }

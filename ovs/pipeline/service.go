@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"time"
@@ -138,6 +139,9 @@ func Choose(endpoint uint32) []flow.Action {
 	return []flow.Action{flow.SetReg(stickyRegister, endpoint, wholeRegister), flow.Resubmit{Table: TableServiceStick}}
 }
 
+// MaxAffinity is the longest time that the switch itself counts.
+const MaxAffinity = math.MaxUint16 * time.Second
+
 // Stick is the flow that makes clients keep their endpoint of a set until they
 // have made no connection for a while. Open vSwitch counts at most 65535 seconds;
 // what is to live longer has no end of its own.
@@ -153,14 +157,27 @@ func Stick(number uint32, is4 bool, affinity time.Duration) flow.Flow {
 		Copy:  []flow.Field{f.src},
 		Load:  []flow.LearnLoad{{Source: sticky, Dest: sticky}},
 	}
-	if seconds := affinity / time.Second; seconds <= math.MaxUint16 {
-		learn.IdleTimeout = uint16(seconds)
+	if affinity <= MaxAffinity {
+		learn.IdleTimeout = uint16(affinity / time.Second)
 	}
 	return flow.Flow{
 		Table: TableServiceStick, Priority: prioMain, Match: flow.Match{flow.EthType(f.ethType), set},
 		Actions: []flow.Action{learn, flow.Resubmit{Table: TableServiceLB}},
 	}
 }
+
+// LearnedSet is the number of the set of endpoints that a learned flow is about, 0
+// for another flow.
+func LearnedSet(learned flow.Match) uint32 {
+	m, ok := learned.Get(flow.FieldReg(endpointsRegister))
+	if !ok || len(m.Value) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(m.Value)
+}
+
+// Balanced reports whether the switch gave a connection with a mark its endpoint.
+func Balanced(mark uint32) bool { return mark&serviceMark != 0 }
 
 func portsOf(protocol uint8) (src, dst flow.Field) {
 	switch protocol {
