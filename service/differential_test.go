@@ -24,6 +24,7 @@ import (
 
 var (
 	cases = flag.Int("cases", defaultCases, "random cases of TestDifferential")
+	plain = flag.Bool("noshrink", false, "leaves a failed case of TestDifferential as long as it is")
 	seed  = flag.Uint64("seed", 1, "of the first case of TestDifferential")
 )
 
@@ -50,6 +51,9 @@ func TestDifferential(t *testing.T) {
 				steps := random.New(*seed+n, newCluster()).Steps(stepsOfCase)
 				if err := runCase(steps, *seed+n, &count); err != nil && failed.Add(1) == 1 {
 					t.Errorf("case %d, seed %d: %v", n, *seed+n, err)
+					if *plain {
+						return
+					}
 					steps = random.Shrink(steps, func(s []random.Step) bool { return kind(runCase(s, *seed+n, &tally{})) == kind(err) })
 					t.Errorf("made short: %v\n%s", runCase(steps, *seed+n, &tally{}), text(steps))
 				}
