@@ -34,6 +34,9 @@ type Desired struct {
 type Compiler struct {
 	node     Node
 	services map[Key]*compiled
+	// gone are connections to forget of Services that were deleted since the last
+	// Flush.
+	gone     map[Key][]Connection
 	places   claims
 	groups   numbers[groupName]
 	aliases  *aliases
@@ -54,7 +57,7 @@ type compiled struct {
 
 // New returns a Compiler without Services, for a node without a name.
 func New() *Compiler {
-	c := &Compiler{services: map[Key]*compiled{}, dirty: map[Key]bool{}, aliases: newAliases()}
+	c := &Compiler{services: map[Key]*compiled{}, gone: map[Key][]Connection{}, dirty: map[Key]bool{}, aliases: newAliases()}
 	c.groups = numbers[groupName]{
 		hash: groupName.number, compare: groupName.compare,
 		changed: func(n groupName) { c.dirty[n.Key] = true },
@@ -85,7 +88,8 @@ func (c *Compiler) Set(s Service) {
 func (c *Compiler) put(s Service) {
 	old := c.services[s.Key]
 	if old == nil {
-		old = &compiled{}
+		old = &compiled{forget: c.gone[s.Key]}
+		delete(c.gone, s.Key)
 	}
 	next := &compiled{service: s, forget: old.forget, host: old.host}
 	c.services[s.Key] = next
@@ -109,6 +113,7 @@ func (c *Compiler) Delete(k Key) {
 		return
 	}
 	delete(c.services, k)
+	c.gone[k] = append(old.forget, endless(old, &compiled{})...)
 	c.replace(k, old, &compiled{})
 	for _, a := range old.service.outside() {
 		c.aliases.remove(a.addr, k)
@@ -171,10 +176,12 @@ func (c *Compiler) Flush() []Desired {
 		s, ok := c.services[k]
 		if !ok {
 			d.Gone, c.rehost = true, true
+			d.Forget = c.toForget(k, c.gone[k])
+			delete(c.gone, k)
 			gone = append(gone, d)
 			continue
 		}
-		d.Forget, s.forget = slices.DeleteFunc(s.forget, func(conn Connection) bool { return c.anothers(k, conn) }), nil
+		d.Forget, s.forget = c.toForget(k, s.forget), nil
 		c.render(s, &d)
 		if host := c.hostOf(s); !reflect.DeepEqual(host, s.host) {
 			s.host, c.rehost = host, true

@@ -260,7 +260,8 @@ func (n *node) checkForgotten(states []naive.Cluster, forgotten []service.Connec
 	}
 	for c := range due {
 		f := now[service.Connection{Protocol: c.Protocol, Frontend: c.Frontend}]
-		if !named[c] && (c.Endpoint.IsValid() || serves[c]) && !n.cluster.Alive(f.Key, f.Protocol, f.Port, c.Endpoint) {
+		_, has := now[service.Connection{Protocol: c.Protocol, Frontend: c.Frontend}]
+		if !named[c] && (c.Endpoint.IsValid() || serves[c] || !has) && !n.cluster.Alive(f.Key, f.Protocol, f.Port, c.Endpoint) {
 			return fmt.Errorf("%v is not to be forgotten", c)
 		}
 	}
@@ -269,6 +270,10 @@ func (n *node) checkForgotten(states []naive.Cluster, forgotten []service.Connec
 		known[alias] = true
 	}
 	for c := range named {
+		// Where nobody has a frontend nothing can go on.
+		if _, has := now[service.Connection{Protocol: c.Protocol, Frontend: c.Frontend}]; !has && !c.Endpoint.IsValid() {
+			continue
+		}
 		if f := c.Frontend.Addr(); !may[c] && (known[f] || !pipeline.Aliases4.Contains(f) && !pipeline.Aliases6.Contains(f)) {
 			return fmt.Errorf("%v is to be forgotten, and nothing went", c)
 		}
@@ -310,6 +315,16 @@ func lapsed(due map[service.Connection]bool, before, after naive.Cluster, list f
 				!after.Alive(f.Key, f.Protocol, f.Port, e.AddrPort) {
 				due[service.Connection{Protocol: f.Protocol, Frontend: f.At, Endpoint: e.AddrPort}] = true
 			}
+		}
+	}
+	// UDP that came to a frontend which nobody has any more would never end.
+	left := map[netip.AddrPort]bool{}
+	for _, f := range list(after) {
+		left[f.At] = left[f.At] || f.Protocol == service.UDP
+	}
+	for f := range served(before, list(before)) {
+		if f.Protocol == service.UDP && !left[f.At] {
+			due[service.Connection{Protocol: f.Protocol, Frontend: f.At}] = true
 		}
 	}
 	// Who gets a frontend from another has nothing to do with what was there.

@@ -21,7 +21,7 @@ type Connection struct {
 // also those to endpoints that do not serve any more, and whatever came to a
 // frontend before it had endpoints.
 func stale(old, next *compiled) []Connection {
-	var out []Connection
+	out := endless(old, next)
 	for _, f := range old.frontends {
 		before := old.service.live(f)
 		if len(before) == 0 {
@@ -61,6 +61,23 @@ func (s *Service) live(f frontend) []netip.AddrPort {
 	}
 	slices.SortFunc(out, netip.AddrPort.Compare)
 	return slices.Compact(out)
+}
+
+// endless returns the connections that would never end by themselves although
+// their frontend is gone.
+func endless(old, next *compiled) []Connection {
+	var out []Connection
+	for _, f := range old.frontends {
+		if f.protocol == UDP && f.to != refused && !slices.ContainsFunc(next.frontends, func(n frontend) bool { return n.place == f.place }) {
+			out = append(out, Connection{Protocol: UDP, Frontend: netip.AddrPortFrom(f.addr, f.port)})
+		}
+	}
+	return out
+}
+
+// toForget leaves out the connections that are not for a Service to forget.
+func (c *Compiler) toForget(k Key, list []Connection) []Connection {
+	return slices.DeleteFunc(list, func(conn Connection) bool { return c.anothers(k, conn) })
 }
 
 // anothers reports whether connections are another Service's, which has the

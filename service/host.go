@@ -124,11 +124,11 @@ func (c *Compiler) announced(k Key, s *compiled, alias netip.Addr) bool {
 	})
 }
 
-// readyHere counts the addresses of the node's ready endpoints, in the families of
-// the Service. Those that are leaving serve while there are no others, but load
+// readyHere counts the node's ready endpoints, in the family of the Service that
+// has more: a Pod has an address in each. Those that are leaving serve while there are no others, but load
 // balancers are to look for another node (KEP-1669).
 func (s *compiled) readyHere(n Node) int {
-	count := map[netip.Addr]bool{}
+	count := map[bool]map[netip.Addr]bool{true: {}, false: {}}
 	for i, p := range s.service.Ports {
 		if s.service.repeats(i) {
 			continue
@@ -137,9 +137,9 @@ func (s *compiled) readyHere(n Node) int {
 			is4 := e.Addr().Is4()
 			if n.Name != "" && e.Node == n.Name && (e.Ready || s.service.PublishNotReady) &&
 				slices.ContainsFunc(s.service.ClusterIPs, func(a netip.Addr) bool { return a.Is4() == is4 }) {
-				count[e.Addr()] = true
+				count[is4][e.Addr()] = true
 			}
 		}
 	}
-	return len(count)
+	return max(len(count[true]), len(count[false]))
 }

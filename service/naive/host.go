@@ -61,18 +61,23 @@ func (c Cluster) aliases(s service.Service) []service.Alias {
 	return out
 }
 
-// healthy counts the addresses of the Pods of the node that are ready. KEP-1669:
-// load balancers are not told of those that terminate.
+// healthy counts the Pods of the node that are ready, in the family that has more:
+// a Pod has an address in each. KEP-1669: load balancers are not told of those that
+// terminate.
 func (c Cluster) healthy(s service.Service) int {
-	addrs := map[netip.Addr]bool{}
-	for _, p := range portsOf(s) {
-		for _, e := range p.Endpoints {
-			if e.Node == c.Node.Name && isReady(s, e) && hasFamily(s, e.Addr().Is4()) {
-				addrs[e.Addr()] = true
+	most := 0
+	for _, is4 := range []bool{true, false} {
+		addrs := map[netip.Addr]bool{}
+		for _, p := range portsOf(s) {
+			for _, e := range p.Endpoints {
+				if e.Addr().Is4() == is4 && e.Node == c.Node.Name && isReady(s, e) && hasFamily(s, is4) {
+					addrs[e.Addr()] = true
+				}
 			}
 		}
+		most = max(most, len(addrs))
 	}
-	return len(addrs)
+	return most
 }
 
 // announced are the addresses to the outside at which the node serves a Service

@@ -234,12 +234,16 @@ func (c Cluster) LocalEndpoints(s service.Service, p service.Port, is4 bool) ([]
 	return addresses(filter(here, isLeaving)), "terminating endpoints of the node"
 }
 
-// owner finds the Service that has a frontend. Of several the one with the least
-// namespace and name has it. pods says whether Pods see it, or the kernel's side.
+// owner finds the Service that has a frontend. What the cluster gave to a Service
+// (spec.clusterIPs, then nodePort) nobody can take by naming it as an address to
+// the outside; else the one with the least namespace and name has it. pods says
+// whether Pods see it, or the kernel's side.
 func (c Cluster) owner(pods bool, protocol service.Protocol, at netip.AddrPort) (claim, bool) {
-	for _, key := range c.Keys() {
-		if found, ok := c.claimOf(c.Services[key], pods, protocol, at); ok {
-			return found, true
+	for _, roles := range [][]role{{clusterIP}, {nodePort}, {loadBalancerIP, externalIP}} {
+		for _, key := range c.Keys() {
+			if found, ok := c.claimOf(c.Services[key], pods, protocol, at); ok && slices.Contains(roles, found.role) {
+				return found, true
+			}
 		}
 	}
 	return claim{}, false
