@@ -236,6 +236,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"Service loop", a.serviceLoop.Run},
 		{"Service host loop", a.serviceHost.loop.Run},
 		{"connection loop", a.forgetter.loop.Run},
+		{"second connection loop", a.forgetter.settling.Run},
 		{"affinity loop", a.affinity.loop.Run},
 		{"Service events", a.serviceEvents.Run},
 		{"Service health checks", a.serviceHealth.Run},

@@ -22,29 +22,46 @@ import (
 // before the next are.
 const forgetAtOnce = 64
 
-// forgetter has the switch forget connections that must not go on. For each kind
-// the switch looks through all that it has, which must not hold up anything else.
-type forgetter struct {
+// forgetterParams are what newForgetter needs.
+type forgetterParams struct {
 	// forget is openflow.Target.ForgetConnections.
 	forget func(context.Context, []flow.Connection) error
-	loop   *reconcile.Loop
-
-	mu      sync.Mutex
-	pending []flow.Connection
+	// settled returns when nothing in the datapath is older than the call.
+	settled func(context.Context) error
+	// again is told what was forgotten when that is so.
+	again func([]service.Connection)
 }
 
-func newForgetter(forget func(context.Context, []flow.Connection) error) *forgetter {
-	f := &forgetter{forget: forget}
-	f.loop = reconcile.New(reconcile.Params{
-		Name: "connections", Reconcile: f.reconcile,
-		MinInterval: 10 * time.Millisecond, MaxInterval: time.Hour,
-		RetryBase: 100 * time.Millisecond, RetryMax: 10 * time.Second,
-	})
+// forgetter has the switch forget connections that must not go on. For each kind
+// the switch looks through all that it has, which must not hold up anything else.
+//
+// The datapath takes a while to drop the decisions that it has kept. A packet that
+// comes meanwhile may bring a connection back as it was: it has to be looked at
+// again.
+type forgetter struct {
+	forgetterParams
+	loop, settling *reconcile.Loop
+
+	mu sync.Mutex
+	// pending are to be forgotten, flushed have been.
+	pending, flushed []service.Connection
+}
+
+func newForgetter(p forgetterParams) *forgetter {
+	f := &forgetter{forgetterParams: p}
+	loop := func(name string, run func(context.Context) error) *reconcile.Loop {
+		return reconcile.New(reconcile.Params{
+			Name: name, Reconcile: run,
+			MinInterval: 10 * time.Millisecond, MaxInterval: time.Hour,
+			RetryBase: 100 * time.Millisecond, RetryMax: 10 * time.Second,
+		})
+	}
+	f.loop, f.settling = loop("connections", f.reconcile), loop("connections again", f.settle)
 	return f
 }
 
 // add asks for connections to be forgotten. It may be called from any goroutine.
-func (f *forgetter) add(connections []flow.Connection) {
+func (f *forgetter) add(connections []service.Connection) {
 	if len(connections) == 0 {
 		return
 	}
@@ -65,7 +82,7 @@ func (f *forgetter) reconcile(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		err := f.forget(ctx, batch)
+		err := f.forget(ctx, connectionsOf(batch))
 		switch {
 		case errors.Is(err, openflow.ErrRefused):
 			klog.FromContext(ctx).Error(err, "Connections to endpoints that are gone last until they end by themselves")
@@ -73,9 +90,28 @@ func (f *forgetter) reconcile(ctx context.Context) error {
 			return fmt.Errorf("%d kinds of connections to endpoints that are gone: %w", n, err)
 		}
 		f.mu.Lock()
-		f.pending = f.pending[n:]
+		f.pending, f.flushed = f.pending[n:], append(f.flushed, batch...)
 		f.mu.Unlock()
+		f.settling.Mark()
 	}
+}
+
+// settle waits until what was forgotten can only come back as it should be.
+func (f *forgetter) settle(ctx context.Context) error {
+	f.mu.Lock()
+	flushed := f.flushed
+	f.mu.Unlock()
+	if len(flushed) == 0 {
+		return nil
+	}
+	if err := f.settled(ctx); err != nil {
+		return fmt.Errorf("wait for the datapath: %w", err)
+	}
+	f.mu.Lock()
+	f.flushed = f.flushed[len(flushed):]
+	f.mu.Unlock()
+	f.again(flushed)
+	return nil
 }
 
 // connectionsOf are the connections of the switch that the Services mean.

@@ -187,7 +187,10 @@ func (a *Agent) newServices(mark func()) {
 		Recorder: a.status.recorder, Object: a.cluster.Object, Snapshot: a.watcher.Snapshot, NodeName: a.p.NodeName,
 	})
 	problems := newServiceProblems(a.serviceEvents.Set)
-	a.forgetter = newForgetter(a.flows.ForgetConnections)
+	a.forgetter = newForgetter(forgetterParams{
+		forget: a.flows.ForgetConnections, settled: a.datapathSettled,
+		again: func(list []service.Connection) { a.services.again(list) },
+	})
 	a.serviceHealth = healthcheck.New(healthcheck.Params{Healthy: func() bool { return a.services.ready() == nil }})
 	a.serviceHost = newServiceHost(serviceHostParams{
 		done: func(err error) {
@@ -199,7 +202,7 @@ func (a *Agent) newServices(mark func()) {
 	})
 	a.services = newServiceSwitch(serviceSwitchParams{
 		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
-		forget: a.forgetter.add, connections: a.trackedConnections, host: a.serviceHost.set, problems: problems,
+		forget: a.forgetter.add, forgetThese: a.flows.ForgetConnections, connections: a.trackedConnections, host: a.serviceHost.set, problems: problems,
 	})
 	a.affinity = newAffinity(a.flows, a.services.longAffinity)
 }
@@ -218,6 +221,13 @@ func (a *Agent) onKubeProxy(ctx context.Context, found []string) {
 	if snapshot := a.watcher.Snapshot(); snapshot != nil && snapshot.Node(a.p.NodeName) != nil {
 		a.status.recorder.OnNode(snapshot.Node(a.p.NodeName), kube.Warning, "KubeProxyFound", advice+"; found: "+text)
 	}
+}
+
+// datapathSettled returns when the switch has looked at all that the datapath had
+// kept when it was called.
+func (a *Agent) datapathSettled(ctx context.Context) error {
+	_, err := unixctl.Call(ctx, filepath.Join(a.p.OVSDir, "ovs-vswitchd.ctl"), "revalidator/wait")
+	return err
 }
 
 // trackedConnections tells what the switch knows of a zone's connections, in

@@ -54,8 +54,10 @@ func (s serviceSettings) equal(o serviceSettings) bool { return reflect.DeepEqua
 type serviceSwitchParams struct {
 	source serviceSource
 	flows  flowTable
-	// forget has the switch forget connections, connections tells those of a zone.
-	forget      func([]flow.Connection)
+	// forget has the switch forget kinds of connections, forgetThese single ones;
+	// connections tells those of a zone.
+	forget      func([]service.Connection)
+	forgetThese func(context.Context, []flow.Connection) error
 	connections func(ctx context.Context, zone uint16, each func(conntrack.Entry) error) error
 	// mark asks for a run of reconcile, news is called when all Services have been
 	// declared for the first time.
@@ -72,6 +74,8 @@ type serviceSwitch struct {
 
 	mu   sync.Mutex
 	want serviceSettings
+	// forgotten are connections that may have come back.
+	forgotten []service.Connection
 	// declared says that all Services that there are have been declared, so that
 	// those of an earlier run that are left in the switch are gone. As long as
 	// the API server cannot be asked for them, what the switch has keeps serving.
@@ -169,11 +173,11 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	first := !s.serving
 	s.read(ctx)
 	changed := s.compiler.Flush()
-	var forget []flow.Connection
+	var forget []service.Connection
 	for _, d := range changed {
 		s.pending[d.Key] = d
 		s.problems.setServed(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
-		forget = append(forget, connectionsOf(d.Forget)...)
+		forget = append(forget, d.Forget...)
 	}
 	err := s.send()
 	if host, news := s.compiler.Host(); news || first {
@@ -186,11 +190,11 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	s.watchRefusal(ctx, changed)
 	// Only now would what comes next not be led to where it was before. At the
 	// start everything is new to the compiler, and nothing to the switch.
-	if s.reviewed {
-		s.forget(forget)
-		return err
+	if !s.reviewed {
+		return errors.Join(err, s.review(ctx))
 	}
-	return errors.Join(err, s.review(ctx))
+	s.forget(forget)
+	return errors.Join(err, s.lookAgain(ctx))
 }
 
 // read brings the compiler to what the Services are now.
@@ -288,8 +292,8 @@ func (s *serviceSwitch) sendOnce() map[service.Key]error {
 	return failed
 }
 
-// review has the switch forget the connections that must not go on as they are
-// because of what changed while no agent was there.
+// review has the switch forget, of all connections that it has, those that must
+// not go on as they are: after a start because of what changed while no agent ran.
 func (s *serviceSwitch) review(ctx context.Context) error {
 	var forget []flow.Connection
 	for _, zone := range []uint16{pipeline.ZoneIPv4, pipeline.ZoneIPv6} {
@@ -304,12 +308,49 @@ func (s *serviceSwitch) review(ctx context.Context) error {
 			return fmt.Errorf("look at the connections of zone %d: %w", zone, err)
 		}
 	}
+	if err := s.forgetThese(ctx, forget); err != nil && !errors.Is(err, openflow.ErrRefused) {
+		return err
+	}
 	s.reviewed = true
-	s.forget(forget)
 	if len(forget) > 0 {
-		klog.FromContext(ctx).Info("Connections to endpoints that went while no agent ran are forgotten", "connections", len(forget))
+		klog.FromContext(ctx).Info("Connections that no Service wants any more are forgotten", "connections", len(forget))
 	}
 	return nil
+}
+
+// again says that connections were forgotten, and may have come back by what the
+// datapath had kept. It may be called from any goroutine.
+func (s *serviceSwitch) again(list []service.Connection) {
+	s.mu.Lock()
+	s.forgotten = append(s.forgotten, list...)
+	s.mu.Unlock()
+	s.mark()
+}
+
+// lookAgain has the switch forget what has come back and may still not go on.
+func (s *serviceSwitch) lookAgain(ctx context.Context) error {
+	s.mu.Lock()
+	list := s.forgotten
+	s.mu.Unlock()
+	if len(list) == 0 {
+		return nil
+	}
+	var err error
+	if slices.ContainsFunc(list, func(c service.Connection) bool { return !c.Endpoint.IsValid() }) {
+		// New ones to the same frontend are as they should be.
+		err = s.review(ctx)
+	} else {
+		err = s.forgetThese(ctx, connectionsOf(slices.DeleteFunc(slices.Clone(list), func(c service.Connection) bool { return s.compiler.MayGoOn(c, true) })))
+		if errors.Is(err, openflow.ErrRefused) {
+			err = nil // the forgetter has said so
+		}
+	}
+	if err == nil {
+		s.mu.Lock()
+		s.forgotten = s.forgotten[len(list):]
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // longAffinity is what service.Compiler.LongAffinity said last.

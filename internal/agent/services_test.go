@@ -92,7 +92,11 @@ func newServiceRig() *serviceRig {
 	r.serviceSwitch = newServiceSwitch(serviceSwitchParams{
 		source: r.source, flows: r.table, mark: func() { r.marks++ }, news: func() { r.told++ },
 		host:   func(h service.Host) { r.hosts = append(r.hosts, h) },
-		forget: func(c []flow.Connection) { r.forgot = append(r.forgot, c...) },
+		forget: func(c []service.Connection) { r.forgot = append(r.forgot, connectionsOf(c)...) },
+		forgetThese: func(_ context.Context, c []flow.Connection) error {
+			r.forgot = append(r.forgot, c...)
+			return nil
+		},
 		connections: func(_ context.Context, zone uint16, each func(conntrack.Entry) error) error {
 			for _, e := range r.tracked {
 				if e.Zone == zone {
@@ -253,13 +257,21 @@ func TestServicesForgetConnections(t *testing.T) {
 
 func TestForgetter(t *testing.T) {
 	var asked [][]flow.Connection
+	var again int
 	var fault error
-	f := newForgetter(func(_ context.Context, c []flow.Connection) error {
-		asked = append(asked, c)
-		return fault
+	f := newForgetter(forgetterParams{
+		forget: func(_ context.Context, c []flow.Connection) error {
+			asked = append(asked, c)
+			return fault
+		},
+		settled: func(context.Context) error { return fault },
+		again:   func(c []service.Connection) { again += len(c) },
 	})
+	some := func(n int) []service.Connection {
+		return slices.Repeat([]service.Connection{{Protocol: service.UDP, Frontend: netip.MustParseAddrPort("10.96.0.1:53")}}, n)
+	}
 	f.add(nil)
-	f.add(make([]flow.Connection, forgetAtOnce+1))
+	f.add(some(forgetAtOnce + 1))
 	fault = errors.New("broken")
 	if err := f.reconcile(t.Context()); !errors.Is(err, fault) || len(asked) != 1 {
 		t.Errorf("got %v after %d calls", err, len(asked))
@@ -269,9 +281,41 @@ func TestForgetter(t *testing.T) {
 		t.Errorf("got %v after %d calls", err, len(asked))
 	}
 	fault = openflow.ErrRefused
-	f.add(make([]flow.Connection, 1))
+	f.add(some(1))
 	if err := f.reconcile(t.Context()); err != nil || len(f.pending) != 0 {
 		t.Errorf("a switch that is too old: %v, %d pending", err, len(f.pending))
+	}
+	if err := f.settle(t.Context()); !errors.Is(err, fault) || again != 0 {
+		t.Errorf("not settled: %v, looked again at %d", err, again)
+	}
+	fault = nil
+	if err := f.settle(t.Context()); err != nil || again != forgetAtOnce+2 {
+		t.Errorf("settled: %v, looked again at %d", err, again)
+	}
+	if err := f.settle(t.Context()); err != nil || again != forgetAtOnce+2 {
+		t.Errorf("nothing left: %v, looked again at %d", err, again)
+	}
+}
+
+// TestServicesLookAgain: of what was forgotten only that which still may not go on
+// is forgotten again.
+func TestServicesLookAgain(t *testing.T) {
+	r := newServiceRig()
+	r.source.synced = true
+	r.source.set("a", "10.96.0.1")
+	r.setMode(config.ServicesAll)
+	r.check(t, "first", "[10.96.0.1] of [service/default/a]")
+	to := func(endpoint string) service.Connection {
+		return service.Connection{
+			Protocol: service.TCP, Frontend: netip.MustParseAddrPort("10.96.0.1:80"), Endpoint: netip.MustParseAddrPort(endpoint),
+		}
+	}
+	gone, back := to("10.10.1.3:8080"), to("10.10.1.2:8080")
+	r.again([]service.Connection{gone, back})
+	r.check(t, "looked again", "[10.96.0.1] of [service/default/a]")
+	r.check(t, "once", "[10.96.0.1] of [service/default/a]")
+	if d := cmp.Diff(connectionsOf([]service.Connection{gone}), r.forgot, cmpopts.EquateComparable(netip.AddrPort{})); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }
 
