@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +18,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
-	"github.com/waymark-net/waymark/internal/cniinstall"
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/enforce"
@@ -285,85 +283,6 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// announceSettings tells the CNI server what new Pods get, and makes it bring
-// the others to it when that has changed.
-func (a *Agent) announceSettings(s sight, p *Plan) {
-	conf := s.world.Config
-	value := cniserver.Settings{
-		PodCIDRs:   p.Local.PodCIDRs,
-		MTU:        p.MTU,
-		Datapath:   podlink.Datapath(conf.Datapath),
-		GatewayMAC: pipeline.GatewayMAC(),
-	}
-	a.serviceHost.configure(serviceHostSettings{
-		backend: hostfw.Backend(conf.HostFirewall), nodePortAddrs: conf.Services.NodePortAddresses,
-	})
-	a.services.configure(serviceSettings{mode: conf.Services.Mode, node: serviceNode(s.node.Zone(), s.world, p)})
-	a.settings.Lock()
-	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
-	a.settings.value, a.settings.known = value, true
-	a.settings.Unlock()
-	if changed {
-		a.podLoop.Mark()
-	}
-}
-
-// cniSettings implements cniserver.Params.Settings.
-func (a *Agent) cniSettings() (cniserver.Settings, error) {
-	a.settings.Lock()
-	defer a.settings.Unlock()
-	if !a.settings.known {
-		return cniserver.Settings{}, fmt.Errorf("the agent is starting: %w", a.health.err())
-	}
-	if len(a.settings.value.PodCIDRs) == 0 {
-		return a.settings.value, fmt.Errorf("node %s has no usable Pod CIDR", a.p.NodeName)
-	}
-	return a.settings.value, a.health.errOf(servingParts()...)
-}
-
-// servingParts are the parts of the agent without which no Pod can be added.
-func servingParts() []string { return []string{"switch", "gateway", "flows", "pods"} }
-
-// reconcilePods declares the flows of all Pods, and repairs what was taken away
-// under living Pods and collects what dead ones left.
-func (a *Agent) reconcilePods(ctx context.Context) error {
-	a.settings.Lock()
-	known := a.settings.known
-	a.settings.Unlock()
-	if !known {
-		return nil
-	}
-	err := a.pods.restore(ctx)
-	if errors.Is(err, errBusy) {
-		a.podLoop.Mark()
-		return nil
-	}
-	declared := err == nil && !a.podsDeclared.Swap(true)
-	// The node loop may have reported what was before, and have nothing to do now.
-	if news := a.health.set("pods", err); news || declared {
-		a.loop.Mark()
-	}
-	if err == nil {
-		// A Pod can break its own interface; that is no reason to refuse others.
-		err = a.cni.Reconcile(ctx)
-	}
-	a.setPodsDegraded(err)
-	if a.health.err() != nil {
-		return err
-	}
-	_, configErr := cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))
-	return errors.Join(err, configErr)
-}
-
-// setPodsDegraded keeps what came of the last repair of Pods for the report,
-// and has it made when there is news.
-func (a *Agent) setPodsDegraded(err error) {
-	old := a.podsDegraded.Swap(&err)
-	if news := old == nil && err != nil || old != nil && fmt.Sprint(*old) != fmt.Sprint(err); news {
-		a.loop.Mark()
-	}
 }
 
 // onSwitch marks what a change in the switch database concerns. Attaching and

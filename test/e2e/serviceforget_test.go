@@ -130,7 +130,7 @@ func checkResetsTCP(t *testing.T, s *services) {
 			begun := time.Now()
 			m.serve(t, c.left...)
 			for _, run := range tr.streams {
-				checkEnds(t, run, begun)
+				checkEnds(t, run, begun, forgotten)
 			}
 		})
 	}
