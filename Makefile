@@ -75,7 +75,7 @@ fuzz: ## Every fuzz test for FUZZTIME
 # How often everything is measured; the median counts.
 ROUNDS ?= 5
 
-.PHONY: bench-datapath bench-cni bench-policy bench-flows bench-policy-latency docs-tables
+.PHONY: bench-datapath bench-cni bench-policy bench-flows bench-policy-latency bench-services docs-tables
 bench-datapath: ## Throughput, round trips and CPU beside the datapath's limit and the bridge plugin
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench -rounds $(ROUNDS)
 
@@ -92,6 +92,11 @@ bench-flows: ## Policies into Open vSwitch and out of it, beside ovs-ofctl; SIZE
 
 bench-policy-latency: ## From a policy, or a Pod's label, to the first denied packet
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestPolicyLatency$$' ./test/bench -rounds $(ROUNDS)
+
+# Numbers of Services, such as 1,100; all when empty.
+SERVICES ?=
+bench-services: ## Connections to Services, and changes of them, beside kube-proxy; SERVICES
+	$(GO) test -tags bench -count=1 -timeout 120m -v -run '^TestServices$$' ./test/bench -rounds $(ROUNDS) $(if $(SERVICES),-services $(SERVICES))
 
 docs-tables: ## Put what runs found into the tables of the documents
 	$(GO) run ./test/report/tables

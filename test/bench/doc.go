@@ -4,7 +4,8 @@
 // compared with in the same run: `make bench-datapath` the data path beside the
 // limit of the same Open vSwitch and beside a Linux bridge, `make bench-cni` the
 // attaching of Pods beside the plugins bridge and host-local, `make
-// bench-policy-latency` how soon a policy is in force; and, without a lab, `make
+// bench-policy-latency` how soon a policy is in force, `make bench-services` what
+// Services cost beside connections to Pods and beside kube-proxy; and, without a lab, `make
 // bench-policy` the computation of policies, and `make bench-flows` how they get
 // into Open vSwitch. The results are in out/bench, and in docs/benchmarks.md after
 // `make docs-tables`.

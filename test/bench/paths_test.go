@@ -78,7 +78,7 @@ type paths struct {
 
 // benchPort is where the servers of the benchmark listen, beside those that
 // Pods may have.
-const benchPort = 7300
+const benchPort = 7350
 
 // newPaths chooses three paths from Pod a of the first node, and starts the
 // servers at their far ends.
@@ -151,7 +151,7 @@ func (e end) serve(ctx context.Context) error {
 	return h.StartProcess(ctx, host.Process{
 		Name: "bench-" + e.name, Log: "/var/log/lab/bench-" + e.name + ".log",
 		Argv: append(append([]string{}, e.enter...), workload.ProbePath, "serve",
-			"--bench="+strconv.Itoa(benchPort), "--echo=", "--http=", "--stream="),
+			"--bench="+strconv.Itoa(benchPort), "--echo=", "--http=", "--stream=", "--greet="),
 	})
 }
 

@@ -113,6 +113,19 @@ type stat struct {
 	parent int
 	// ticks are those of the process and of its children that it waited for.
 	ticks int64
+	// started is in ticks too.
+	started int64
+}
+
+// ProcessStat is what the text of /proc/PID/stat says of a process: the CPU time of
+// it and of its children that it waited for, and when it started, after the
+// machine did.
+func ProcessStat(text string) (cpu, started time.Duration, err error) {
+	s, err := parseStat(text)
+	if err != nil {
+		return 0, 0, fmt.Errorf("process status %q: %w", text, err)
+	}
+	return time.Duration(s.ticks) * tick, time.Duration(s.started) * tick, nil
 }
 
 // kthreadd is the parent of all threads of the kernel.
@@ -140,6 +153,9 @@ func parseStat(text string) (stat, error) {
 		return stat{}, err
 	}
 	s.parent = int(parent)
+	if s.started, err = field(22); err != nil {
+		return stat{}, err
+	}
 	for _, number := range []int{14, 15, 16, 17} {
 		n, err := field(number)
 		if err != nil {

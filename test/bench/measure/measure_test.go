@@ -56,7 +56,7 @@ func procfs(t *testing.T, dir string, files map[string]string) {
 }
 
 func statOf(name string, parent, user, system, childUser, childSystem int) string {
-	return fmt.Sprintf("1 (%s) S %d 1 1 0 -1 0 1 2 3 4 %d %d %d %d 20 0\n", name, parent, user, system, childUser, childSystem)
+	return fmt.Sprintf("1 (%s) S %d 1 1 0 -1 0 1 2 3 4 %d %d %d %d 20 0 1 0 900\n", name, parent, user, system, childUser, childSystem)
 }
 
 func TestCPU(t *testing.T) {
@@ -113,6 +113,16 @@ func TestCPUWrong(t *testing.T) {
 				t.Error("no error")
 			}
 		})
+	}
+}
+
+func TestProcessStat(t *testing.T) {
+	cpu, started, err := ProcessStat(statOf("x", 1, 200, 30, 4, 1))
+	if cpu != 2350*time.Millisecond || started != 9*time.Second || err != nil {
+		t.Errorf("CPU %s, started %s, error %v", cpu, started, err)
+	}
+	if _, _, err := ProcessStat("1 (x) S 1"); err == nil {
+		t.Error("few fields: no error")
 	}
 }
 

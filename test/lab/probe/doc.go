@@ -13,6 +13,9 @@
 //	probe datagram [flags] ADDR:PORT...  datagrams from one port, says who answers
 //	probe rr [flags] ADDR:PORT       round trips of small messages
 //	probe throughput [flags] ADDR:PORT
+//	probe connections [flags] ADDR:PORT  as many new connections as can be
+//	probe follow [flags] ADDR:PORT   says when another port answers
+//	probe sweep [flags] < ADDRESSES  waits until many have answered
 //	probe sockets ADDR               established TCP connections with an address
 //
 // Reports are JSON on standard output; progress and errors go to standard error.

@@ -19,23 +19,26 @@ import (
 
 // commands by name. Each reads its own flags.
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"pause":      func(ctx context.Context, _ []string) error { return pause.Run(ctx) },
-	"serve":      runServe,
-	"check":      runCheck,
-	"ping":       runPing,
-	"stream":     runStream,
-	"connect":    runConnect,
-	"datagram":   runDatagram,
-	"rr":         runRoundTrips,
-	"throughput": runThroughput,
-	"sockets":    runSockets,
+	"pause":       func(ctx context.Context, _ []string) error { return pause.Run(ctx) },
+	"serve":       runServe,
+	"check":       runCheck,
+	"ping":        runPing,
+	"stream":      runStream,
+	"connect":     runConnect,
+	"datagram":    runDatagram,
+	"rr":          runRoundTrips,
+	"throughput":  runThroughput,
+	"connections": runConnections,
+	"follow":      runFollow,
+	"sweep":       runSweep,
+	"sockets":     runSockets,
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: probe pause|serve|check|ping|stream|connect|datagram|rr|throughput|sockets [flags] [arguments]")
+		fmt.Fprintln(os.Stderr, "usage: probe pause|serve|check|ping|stream|connect|datagram|rr|throughput|connections|follow|sweep|sockets [flags] [arguments]")
 		os.Exit(2)
 	}
 	err := commands[os.Args[1]](ctx, os.Args[2:])

@@ -19,6 +19,10 @@ func TestPorts(t *testing.T) {
 		{"", nil, true},
 		{"80", ports{80}, true},
 		{"1,65535", ports{1, 65535}, true},
+		{"7,8-10", ports{7, 8, 9, 10}, true},
+		{"9-8", nil, false},
+		{"0-8", nil, false},
+		{"8-", nil, false},
 		{"0", nil, false},
 		{"65536", nil, false},
 		{"80,", nil, false},
@@ -33,7 +37,8 @@ func TestPorts(t *testing.T) {
 		if diff := cmp.Diff(test.want, got); test.ok && diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.text, diff)
 		}
-		if test.ok && got.String() != test.text {
+		var again ports
+		if err := again.Set(got.String()); test.ok && (err != nil || cmp.Diff(got, again) != "") {
 			t.Errorf("%q renders as %q", test.text, got.String())
 		}
 	}

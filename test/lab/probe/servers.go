@@ -14,7 +14,8 @@ import (
 	"github.com/waymark-net/waymark/test/lab/probe/stream"
 )
 
-// ports is a flag: port numbers separated by commas.
+// ports is a flag: port numbers, or ranges such as 7000-7009, separated by
+// commas.
 type ports []uint16
 
 func (p *ports) String() string {
@@ -31,11 +32,18 @@ func (p *ports) Set(text string) error {
 		return nil
 	}
 	for _, part := range strings.Split(text, ",") {
-		port, err := strconv.ParseUint(part, 10, 16)
-		if err != nil || port == 0 {
-			return fmt.Errorf("%q is no port", part)
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
 		}
-		*p = append(*p, uint16(port))
+		first, err := strconv.ParseUint(from, 10, 16)
+		last, lastErr := strconv.ParseUint(to, 10, 16)
+		if err != nil || lastErr != nil || first == 0 || last < first {
+			return fmt.Errorf("%q is no port and no range of ports", part)
+		}
+		for port := first; port <= last; port++ {
+			*p = append(*p, uint16(port))
+		}
 	}
 	return nil
 }
@@ -43,12 +51,14 @@ func (p *ports) Set(text string) error {
 // runServe runs every server until a signal, or until one of them fails.
 func runServe(ctx context.Context, args []string) error {
 	echo, http, streams, benches, greet := ports{7000}, ports{8080}, ports{7100}, ports{7200}, ports{7300}
+	var answers ports
 	flags := newFlags("serve", "")
 	flags.Var(&echo, "echo", "TCP and UDP ports that greet and echo")
 	flags.Var(&http, "http", "TCP ports with HTTP pages: / /healthz /hostname /clientip")
 	flags.Var(&streams, "stream", "TCP ports that answer probe stream")
 	flags.Var(&benches, "bench", "TCP and UDP ports that answer probe rr and throughput")
 	flags.Var(&greet, "greet", "TCP ports that greet and close, for probe connect")
+	flags.Var(&answers, "answer", "TCP ports that answer probe connections and follow")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -71,6 +81,9 @@ func runServe(ctx context.Context, args []string) error {
 		server := &bench.Server{}
 		add(func(ctx context.Context) error { return serve.TCP(ctx, port, server.ServeTCP) })
 		add(func(ctx context.Context) error { return server.ServeUDP(ctx, port) })
+	}
+	for _, port := range answers {
+		add(func(ctx context.Context) error { return serve.TCP(ctx, port, bench.AnswerPort) })
 	}
 	return runAll(ctx, servers)
 }

@@ -8,6 +8,8 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,6 +124,113 @@ func TestSendingAhead(t *testing.T) {
 			t.Errorf("%+v: got %s", test, got)
 		}
 	}
+}
+
+// servePorts runs AnswerPort on free ports of loopback.
+func servePorts(t *testing.T, count int) []netip.AddrPort {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
+	var at []netip.AddrPort
+	for range count {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = append(at, netip.MustParseAddrPort(listener.Addr().String()))
+		context.AfterFunc(ctx, func() { listener.Close() })
+		group.Go(func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				if err := AnswerPort(ctx, conn); err != nil {
+					t.Error(err)
+				}
+				conn.Close()
+			}
+		})
+	}
+	return at
+}
+
+func TestConnect(t *testing.T) {
+	at := servePorts(t, 1)[0]
+	report, err := Connect(t.Context(), ConnectParams{Address: at, Parallel: 3, Time: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Failed != 0 || report.Transactions == 0 || report.PerSecond <= 0 || report.P99 < report.P50 {
+		t.Errorf("report %+v", report)
+	}
+	report, err = Connect(t.Context(), ConnectParams{Address: nobody(t), Parallel: 1, Time: time.Millisecond})
+	if err != nil || report.Failed == 0 || report.Failure == "" || report.Transactions != 0 {
+		t.Errorf("nobody listens: report %+v, error %v", report, err)
+	}
+	if _, err := Connect(t.Context(), ConnectParams{Address: at}); err == nil {
+		t.Error("no connection at once was accepted")
+	}
+}
+
+// nobody returns an address where nobody listens.
+func nobody(t *testing.T) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return netip.MustParseAddrPort(listener.Addr().String())
+}
+
+func TestFollow(t *testing.T) {
+	at := servePorts(t, 1)[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	var changes []Change
+	err := Follow(ctx, at, time.Millisecond, func(c Change) {
+		changes = append(changes, c)
+		cancel()
+	})
+	if err != nil || len(changes) != 1 || changes[0].Port != at.Port() || changes[0].Sent.IsZero() {
+		t.Errorf("changes %+v, error %v", changes, err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := Follow(ctx, nobody(t), time.Millisecond, func(c Change) { t.Errorf("nobody listens: %+v", c) }); err == nil {
+		t.Error("nobody listens: no error")
+	}
+}
+
+func TestSweep(t *testing.T) {
+	all := servePorts(t, 5)
+	before := time.Now()
+	report, err := Sweep(t.Context(), all, 2)
+	if err != nil || report.Answered.Before(before) {
+		t.Errorf("report %+v, error %v", report, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	silent := nobody(t)
+	_, err = Sweep(ctx, append(all, silent), 2)
+	if err == nil || !strings.Contains(err.Error(), "5 of 6") || !strings.Contains(err.Error(), silent.String()) {
+		t.Errorf("one is silent: error %v", err)
+	}
+}
+
+func FuzzPort(f *testing.F) {
+	for _, text := range []string{"80", "0", "65536", "", "+1", "8 "} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if port, err := parsePort(text); (err == nil) != (port != 0) {
+			t.Errorf("%q: port %d, error %v", text, port, err)
+		}
+	})
 }
 
 func FuzzRequest(f *testing.F) {

@@ -11,4 +11,10 @@
 // until the time is over and the receiver counts; for UDP the datagrams go
 // beside the connection, named by the number in the request, and the server
 // answers with what it counted.
+//
+// What measures connections themselves needs no request: `probe serve` answers
+// each with the port that it came to ([AnswerPort]). `probe connections` makes
+// them over and over ([Connect]), `probe follow` says when another port answers
+// ([Follow]), and `probe sweep` waits until each of many addresses says something
+// ([Sweep]).
 package bench
