@@ -76,6 +76,7 @@ func TestServices(t *testing.T) {
 	r := begin(t, "services")
 	b := newServiceBench(t)
 	for _, count := range counts {
+		b.onNodes(b.stopKubeProxy) // it would be busy while Services come
 		b.grow(count)
 		for round := range *rounds {
 			order := slices.Clone(serviceProxies)
