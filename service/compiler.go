@@ -36,11 +36,11 @@ type Compiler struct {
 	services map[Key]*compiled
 	// gone are connections to forget of Services that were deleted since the last
 	// Flush.
-	gone     map[Key][]Connection
-	places   claims
-	groups   numbers[groupName]
-	aliases  *aliases
-	dirty    map[Key]bool
+	gone    map[Key][]Connection
+	places  claims
+	groups  numbers[groupName]
+	aliases *aliases
+	dirty   map[Key]bool
 	// host is what was last put together; rehost says that it has changed since.
 	host   Host
 	rehost bool
@@ -257,10 +257,10 @@ func (s *Service) rangesOf(is4 bool) []netip.Prefix {
 
 // actions is what a frontend does with clients.
 func (s *compiled) actions(t target) []flow.Action {
-	switch {
-	case t == refused:
+	switch t {
+	case refused:
 		return pipeline.Refuse()
-	case t == ignored:
+	case ignored:
 		return pipeline.Ignore()
 	}
 	set, affinity := s.sets[t.set], s.service.Affinity > 0

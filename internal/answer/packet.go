@@ -100,7 +100,7 @@ func parseIPv6(b []byte) (Packet, error) {
 	p := Packet{Src: netip.AddrFrom16([16]byte(b[8:24])), Dst: netip.AddrFrom16([16]byte(b[24:40])), ip: b}
 	next, above := layers.IPProtocol(b[6]), b[ipv6Len:]
 	for {
-		n := 0 // the length of the extension header
+		var n int // the length of the extension header
 		switch next {
 		case layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Routing, layers.IPProtocolIPv6Destination, layers.IPProtocolIPv6Fragment:
 			n = 8

@@ -38,7 +38,7 @@ const (
 	serviceNamespace = "bench-services"
 	// firstPort is where the servers begin to listen, with one port for each
 	// endpoint of the largest Service.
-	firstPort = 7400
+	firstPort = 20000
 	// greetingPort is where every probe greets who connects.
 	greetingPort = 7000
 	// bulkEndpoints are those of each Service that is only there.

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/topology"
 	"github.com/waymark-net/waymark/test/upstream/specs"
 )
 
@@ -56,7 +57,7 @@ func (s *Suite) runGinkgo(ctx context.Context, lab *cluster.Lab, r Run, sel sele
 		if err := os.Remove(filepath.Join(r.Dir, report)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-		if err := s.execute(ctx, lab, out, s.ginkgoArgs(lab.KubeConfig(), r, sel, labels, report)...); err != nil {
+		if err := s.execute(ctx, lab, out, s.ginkgoArgs(clusterFlags(lab), r, sel, labels, report)...); err != nil {
 			return nil, fmt.Errorf("%w (log %s)", err, log.Name())
 		}
 		of, err := readGinkgo(filepath.Join(r.Dir, report))
@@ -66,6 +67,12 @@ func (s *Suite) runGinkgo(ctx context.Context, lab *cluster.Lab, r Run, sel sele
 		found = append(found, sel.chosen(of, regexp.MustCompile(r.Focus))...)
 	}
 	return unique(found), nil
+}
+
+// clusterFlags tell the suite of the cluster.
+func clusterFlags(lab *cluster.Lab) []string {
+	nodes := lab.Topology.WithRole(topology.RoleNode)
+	return []string{"--kubeconfig=" + lab.KubeConfig(), "--provider=skeleton", "--num-nodes=" + strconv.Itoa(len(nodes))}
 }
 
 func readGinkgo(path string) ([]specs.Spec, error) {
@@ -83,7 +90,7 @@ func readGinkgo(path string) ([]specs.Spec, error) {
 
 // ginkgoArgs is the command of one pass: the suite itself, or Ginkgo when
 // several specs run at once.
-func (s *Suite) ginkgoArgs(kubeconfig string, r Run, sel selection, labels, report string) []string {
+func (s *Suite) ginkgoArgs(own []string, r Run, sel selection, labels, report string) []string {
 	flags := [][2]string{
 		{"v", "true"}, {"no-color", "true"}, {"timeout", "4h"},
 		// Expressions are not joined by "and", so that there is one to choose by.
@@ -96,7 +103,6 @@ func (s *Suite) ginkgoArgs(kubeconfig string, r Run, sel selection, labels, repo
 	if r.Skip != "" {
 		flags = append(flags, [2]string{"skip", r.Skip})
 	}
-	own := []string{"--kubeconfig=" + kubeconfig, "--provider=skeleton"}
 	var args []string
 	add := func(prefix string) {
 		for _, f := range flags {

@@ -98,9 +98,9 @@ func TestGinkgoArgs(t *testing.T) {
 	s := &Suite{programs: programs.Programs{Suite: "/e2e.test", Ginkgo: "/ginkgo"}}
 	sel := selection{names: netpolNames, leftOut: s.withoutSCTP()}
 	run := Run{Focus: "a|b", Skip: "c", Dir: "/out"}
-	alone := s.ginkgoArgs("/config", run, sel, "X", "r.json")
+	alone := s.ginkgoArgs([]string{"--kubeconfig=/config"}, run, sel, "X", "r.json")
 	want := []string{
-		"/e2e.test", "--kubeconfig=/config", "--provider=skeleton",
+		"/e2e.test", "--kubeconfig=/config",
 		"--ginkgo.v=true", "--ginkgo.no-color=true", "--ginkgo.timeout=4h",
 		`--ginkgo.focus=\[sig-network\] Netpol .*(a|b)`, "--ginkgo.label-filter=X",
 		`--ginkgo.skip=\[Feature:SCTPConnectivity\]`, "--ginkgo.skip=c", "--ginkgo.json-report=/out/r.json",
@@ -113,9 +113,9 @@ func TestGinkgoArgs(t *testing.T) {
 		"/ginkgo", "run", "--v=true", "--no-color=true", "--timeout=4h",
 		`--focus=\[sig-network\] Netpol .*(a|b)`, "--label-filter=X",
 		`--skip=\[Feature:SCTPConnectivity\]`, "--skip=c", "--procs=3", "--output-dir=/out", "--json-report=r.json",
-		"/e2e.test", "--", "--kubeconfig=/config", "--provider=skeleton",
+		"/e2e.test", "--", "--kubeconfig=/config",
 	}
-	if diff := cmp.Diff(want, s.ginkgoArgs("/config", run, sel, "X", "r.json")); diff != "" {
+	if diff := cmp.Diff(want, s.ginkgoArgs([]string{"--kubeconfig=/config"}, run, sel, "X", "r.json")); diff != "" {
 		t.Errorf("three at once (-want +got):\n%s", diff)
 	}
 }

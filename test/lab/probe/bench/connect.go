@@ -121,30 +121,45 @@ type Change struct {
 // when connections work again.
 const followTimeout = 300 * time.Millisecond
 
+// followers connect at once: one whose connection hangs holds up no other.
+const followers = 4
+
 // Follow connects to [AnswerPort], with pauses between, until ctx ends, and tells
 // when the port that answers changes; the first counts. Connections that fail
 // change nothing, but it is an error if none works.
 func Follow(ctx context.Context, address netip.AddrPort, pause time.Duration, changed func(Change)) error {
-	ticker := time.NewTicker(pause)
-	defer ticker.Stop()
-	var last uint16
+	var mu sync.Mutex // of what follows
+	var last Change
 	var failure error
-	for ctx.Err() == nil {
+	try := func() {
 		begun := time.Now()
 		port, err := answer(ctx, address, followTimeout)
+		mu.Lock()
+		defer mu.Unlock()
 		switch {
 		case err != nil:
 			failure = err
-		case port != last:
-			last = port
-			changed(Change{Sent: begun, Port: port})
-		}
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
+		case port != last.Port && begun.After(last.Sent): // not one that took long
+			last = Change{Sent: begun, Port: port}
+			changed(last)
 		}
 	}
-	if last == 0 {
+	ticks := time.NewTicker(pause)
+	defer ticks.Stop()
+	var group sync.WaitGroup
+	for range followers {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				try()
+				select {
+				case <-ctx.Done():
+				case <-ticks.C:
+				}
+			}
+		})
+	}
+	group.Wait()
+	if last.Port == 0 {
 		return fmt.Errorf("nothing answers at %s: %w", address, failure)
 	}
 	return nil
