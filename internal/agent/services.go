@@ -86,8 +86,9 @@ type serviceSwitch struct {
 
 	// What follows belongs to the goroutine of reconcile.
 	compiler *service.Compiler
-	// serving says that the compiler knows all Services.
-	serving bool
+	// serving says that the compiler knows all Services, idle that it is to know
+	// none and the node was told.
+	serving, idle bool
 	// held are the Services that have flows, pending what the flow table has not
 	// taken yet.
 	held    map[service.Key]bool
@@ -169,6 +170,7 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	case !s.source.Synced():
 		return nil
 	}
+	s.idle = false
 	s.compiler.SetNode(want.node)
 	first := !s.serving
 	s.read(ctx)
@@ -231,8 +233,10 @@ func (s *serviceSwitch) stop() {
 	clear(s.pending)
 	clear(s.parsed)
 	s.problems.clear()
-	if s.serving {
+	if !s.idle {
+		// Also what an earlier run left.
 		s.host(service.Host{})
+		s.idle = true
 	}
 	s.compiler, s.serving, s.reviewed = service.New(), false, false
 	s.affinity.Store(nil)

@@ -172,8 +172,12 @@ func TestServicesDisabledFromTheStart(t *testing.T) {
 	r := newServiceRig()
 	r.setMode(config.ServicesDisabled)
 	r.check(t, "disabled", "[] of []")
+	r.check(t, "disabled still", "[] of []")
 	if r.ready() != nil {
 		t.Error("waits for Services that nobody wants")
+	}
+	if len(r.hosts) != 1 {
+		t.Errorf("the node was told %d times that it has nothing to do: what an earlier run left stays", len(r.hosts))
 	}
 }
 
