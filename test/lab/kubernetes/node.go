@@ -45,6 +45,7 @@ const containerdConfig = `version = 2
     conf_dir = "/etc/cni/net.d"
 `
 
+// kubeletConfig has containers restarted soon: tests kill them again and again.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -65,6 +66,8 @@ evictionHard: {memory.available: "0%%", nodefs.available: "0%%", imagefs.availab
 clusterDNS: [%[3]s]
 clusterDomain: cluster.local
 nodeStatusUpdateFrequency: 2s
+featureGates: {KubeletCrashLoopBackOffMax: true}
+crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 `
 
 // proxyConfig leaves the settings of conntrack alone: a network namespace may
