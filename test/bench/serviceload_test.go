@@ -8,9 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -36,8 +34,8 @@ const (
 	// serviceNamespace has all Services of the benchmark and no Pods: these would
 	// get variables for every Service.
 	serviceNamespace = "bench-services"
-	// firstPort is where the servers begin to listen, with one port for each
-	// endpoint of the largest Service.
+	// firstPort is where the servers begin to listen that are measured: below the
+	// ports that clients get (ip_local_port_range).
 	firstPort = 20000
 	// greetingPort is where every probe greets who connects.
 	greetingPort = 7000
@@ -68,14 +66,19 @@ type serviceBench struct {
 	measured map[measuredService]netip.AddrPort
 	followed netip.AddrPort // leads to one port of the Pod across racks
 	bulk     []netip.AddrPort
+	ports    servicePorts // of each Pod that is measured
+	// followedAt is which of its ports the Service leads to that is followed.
+	followedAt int
 
-	got samples[serviceSeries]
+	got      samples[serviceSeries]
+	failures map[serviceSeries]string // one of each series that has any
 }
 
 func newServiceBench(t *testing.T) *serviceBench {
 	t.Helper()
 	b := &serviceBench{
-		t: t, paths: productPaths(t), measured: map[measuredService]netip.AddrPort{}, got: samples[serviceSeries]{},
+		t: t, paths: productPaths(t), measured: map[measuredService]netip.AddrPort{}, got: samples[serviceSeries]{}, failures: map[serviceSeries]string{},
+		ports: layPorts(firstPort, endpointCounts, roundChanges+1), // none twice in a round
 	}
 	b.from = b.paths.ends[places[0]].from
 	b.meter = cpuMeter(t, b.paths.lab)
@@ -83,10 +86,12 @@ func newServiceBench(t *testing.T) *serviceBench {
 	b.must(err)
 	b.client, err = kubernetes.NewForConfig(config)
 	b.must(err)
-	most := slices.Max(endpointCounts)
+	var pods []netip.AddrPort
 	for _, where := range servicePlaces {
-		b.must(b.paths.ends[where].to.answer(t.Context(), most))
+		b.must(b.paths.ends[where].to.answer(t.Context(), b.ports.all))
+		pods = append(pods, b.direct(where))
 	}
+	b.sweep(pods)()
 	b.must(b.makeBackends())
 	_, err = b.client.CoreV1().Namespaces().Create(t.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: serviceNamespace}}, metav1.CreateOptions{})
@@ -96,7 +101,7 @@ func newServiceBench(t *testing.T) *serviceBench {
 			b.makeMeasured(measuredService{where, n})
 		}
 	}
-	b.followed, err = b.makeService("followed", slice{[]string{b.paths.ends[places[2]].to.addr.String()}, firstPort})
+	b.followed, err = b.makeService("followed", slice{[]string{b.paths.ends[places[2]].to.addr.String()}, int32(b.ports.followed.port(b.followedAt))})
 	b.must(err)
 	return b
 }
@@ -109,7 +114,7 @@ func (b *serviceBench) must(err error) {
 }
 
 // answer starts servers in the Pod, one a port.
-func (e end) answer(ctx context.Context, count int) error {
+func (e end) answer(ctx context.Context, at portBlock) error {
 	h, err := e.lab.Host(e.node)
 	if err != nil {
 		return err
@@ -117,8 +122,13 @@ func (e end) answer(ctx context.Context, count int) error {
 	return h.StartProcess(ctx, host.Process{
 		Name: "answer-" + e.name, Log: "/var/log/lab/answer-" + e.name + ".log",
 		Argv: append(slices.Clone(e.enter), workload.ProbePath, "serve", "--echo=", "--http=", "--stream=", "--bench=", "--greet=",
-			fmt.Sprintf("--answer=%d-%d", firstPort, firstPort+count-1)),
+			"--answer="+at.String()),
 	})
+}
+
+// direct is where connections to a Pod go without a Service.
+func (b *serviceBench) direct(where place) netip.AddrPort {
+	return netip.AddrPortFrom(b.paths.ends[where].to.addr, uint16(b.ports.direct.port(0)))
 }
 
 // makeBackends starts as many Pods, with those that are there, as Services have
@@ -171,7 +181,7 @@ func (b *serviceBench) makeMeasured(m measuredService) {
 	b.t.Helper()
 	var slices []slice
 	for n := range m.endpoints {
-		slices = append(slices, slice{[]string{b.paths.ends[m.place].to.addr.String()}, firstPort + int32(n)})
+		slices = append(slices, slice{[]string{b.paths.ends[m.place].to.addr.String()}, int32(b.ports.measured[m.endpoints].port(n))})
 	}
 	at, err := b.makeService(fmt.Sprintf("%s-%d", strings.ReplaceAll(string(m.place), " ", "-"), m.endpoints), slices...)
 	b.must(err)
@@ -261,16 +271,6 @@ func parallel(count int, do func(n int) error) error {
 	return group.Wait()
 }
 
-// lead has the Service that is followed lead to another port, and returns when
-// that was answered.
-func (b *serviceBench) lead(port int32) time.Time {
-	b.t.Helper()
-	object := slice{[]string{b.paths.ends[places[2]].to.addr.String()}, port}.object("followed", 0)
-	_, err := b.client.DiscoveryV1().EndpointSlices(serviceNamespace).Update(b.t.Context(), object, metav1.UpdateOptions{})
-	b.must(err)
-	return time.Now()
-}
-
 // sample are Services spread over all, and those that are measured.
 func (b *serviceBench) sample() []netip.AddrPort {
 	var out []netip.AddrPort
@@ -309,64 +309,4 @@ func (b *serviceBench) sweep(at []netip.AddrPort) (answered func() time.Time) {
 		b.must(json.Unmarshal([]byte(out), &report))
 		return report.Answered
 	}
-}
-
-// follower reads what a Pod sees of the Service that changes.
-type follower struct {
-	b       *serviceBench
-	changes chan probe.Change
-	end     io.Closer
-	ended   chan error
-}
-
-// followLimit bounds how long a change may take to be seen.
-const followLimit = time.Minute
-
-func (b *serviceBench) follow() *follower {
-	b.t.Helper()
-	h, err := b.from.lab.Host(b.from.node)
-	b.must(err)
-	stdin, end := io.Pipe()
-	stdout, said := io.Pipe()
-	f := &follower{b: b, changes: make(chan probe.Change), end: end, ended: make(chan error, 1)}
-	argv := append(slices.Clone(b.from.enter), workload.ProbePath, "follow", "--stdin", "--pause=2ms", b.followed.String())
-	go func() {
-		err := h.Run(b.t.Context(), host.Cmd{Argv: argv, Stdin: stdin, Stdout: said})
-		f.ended <- errors.Join(err, said.Close())
-	}()
-	go func() {
-		defer close(f.changes)
-		decoder := json.NewDecoder(stdout)
-		for {
-			var c probe.Change
-			if decoder.Decode(&c) != nil {
-				return
-			}
-			f.changes <- c
-		}
-	}()
-	return f
-}
-
-// next is the next change that is seen.
-func (f *follower) next() probe.Change {
-	f.b.t.Helper()
-	select {
-	case c, ok := <-f.changes:
-		if !ok {
-			f.b.t.Fatalf("the client that follows changes ended: %v", <-f.ended)
-		}
-		return c
-	case <-time.After(followLimit):
-		f.b.t.Fatalf("no change is seen in %s", followLimit)
-	}
-	return probe.Change{}
-}
-
-func (f *follower) stop() {
-	f.b.t.Helper()
-	f.b.must(f.end.Close())
-	for range f.changes { // none is asked for
-	}
-	f.b.must(<-f.ended)
 }

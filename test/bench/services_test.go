@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waymark-net/waymark/test/bench/measure"
 	probe "github.com/waymark-net/waymark/test/lab/probe/bench"
 	"github.com/waymark-net/waymark/test/report"
 )
@@ -23,14 +24,10 @@ var serviceCounts = flag.String("services", "1,100,5000", "numbers of Services t
 const (
 	// atOnce is how many connections are made at once.
 	atOnce = 4
-	// turns are how often a round measures connections, each for a part of the
-	// time: what is compared is so measured close together.
-	turns = 3
-	// roundChanges is how often a round has a Service lead elsewhere.
-	roundChanges = 10
-	// changePause is between two changes: by default kube-proxy changes its rules
-	// once a second.
-	changePause = 1500 * time.Millisecond
+	// turns are how often a round measures connections to a Service, each for a
+	// part of the time, and before and after each those to the Pod itself: whatever
+	// the machine does besides meets both.
+	turns = 8
 )
 
 // servicePlaces are those of the endpoints, seen from the client.
@@ -54,11 +51,12 @@ const direct = "direct"
 // Metrics of serviceSeries.
 const (
 	metricConnections = "connections"
+	metricTried       = "connections tried"
 	metricFailed      = "failed connections"
+	metricRatio       = "ratio to direct"
 	metricP50         = "latency p50"
 	metricP99         = "latency p99"
 	metricConnectCPU  = "CPU of 1,000 connections"
-	metricFollow      = "change of an endpoint"
 	metricProgram     = "from nothing"
 	metricProgramCPU  = "CPU from nothing"
 	metricMemory      = "memory"
@@ -95,7 +93,8 @@ func TestServices(t *testing.T) {
 		}
 	}
 	b.connectionRows(r, counts)
-	b.otherRows(r, counts)
+	b.changeRows(r, counts)
+	b.programRows(r, counts[len(counts)-1])
 	write(t, r)
 }
 
@@ -116,29 +115,38 @@ func parseCounts(text string) ([]int, error) {
 func (b *serviceBench) connections(proxy string, services int) {
 	b.t.Helper()
 	for _, where := range servicePlaces {
-		type target struct {
-			series serviceSeries
-			at     netip.AddrPort
+		limit := serviceSeries{proxy: direct, beside: proxy, place: where, services: services}
+		own := func(n int) serviceSeries {
+			return serviceSeries{proxy: proxy, place: where, services: services, endpoints: endpointCounts[n]}
 		}
-		targets := []target{{
-			serviceSeries{proxy: direct, beside: proxy, place: where, services: services},
-			netip.AddrPortFrom(b.paths.ends[where].to.addr, firstPort),
-		}}
-		for _, n := range endpointCounts {
-			targets = append(targets, target{
-				serviceSeries{proxy: proxy, place: where, services: services, endpoints: n}, b.measured[measuredService{where, n}],
-			})
-		}
-		for range turns {
-			for _, target := range targets {
-				b.connect(target.series, target.at)
+		order := measure.Alternate(len(endpointCounts), turns)
+		found := map[string][]float64{} // by metric, in this order
+		for _, n := range order {
+			s, at := limit, b.direct(where)
+			if n != measure.Limit {
+				s, at = own(n), b.measured[measuredService{where, endpointCounts[n]}]
 			}
-			slices.Reverse(targets)
+			for metric, value := range b.connect(s, at) {
+				found[metric] = append(found[metric], value)
+			}
+		}
+		for n, endpoints := range endpointCounts {
+			limit.endpoints = endpoints
+			for metric, all := range found {
+				values, limits := measure.Beside(order, all, n)
+				b.add(own(n), metric, values...)
+				b.add(limit, metric, limits...)
+				if metric == metricConnections {
+					b.add(own(n), metricRatio, measure.Ratios(values, limits)...)
+				}
+			}
 		}
 	}
 }
 
-func (b *serviceBench) connect(s serviceSeries, at netip.AddrPort) {
+// connect makes connections to one target and returns what was found by metric.
+// Those that failed are counted in the series.
+func (b *serviceBench) connect(s serviceSeries, at netip.AddrPort) map[string]float64 {
 	b.t.Helper()
 	stop, err := b.meter.Start()
 	b.must(err)
@@ -146,27 +154,62 @@ func (b *serviceBench) connect(s serviceSeries, at netip.AddrPort) {
 	b.must(b.from.client(b.t.Context(), &found, "connections", "--parallel="+strconv.Itoa(atOnce), "--duration="+(*duration/turns).String(), at.String()))
 	used, err := stop()
 	b.must(err)
+	b.add(s, metricTried, float64(found.Transactions+found.Failed))
+	b.add(s, metricFailed, float64(found.Failed))
 	if found.Failed > 0 {
 		b.t.Logf("%+v: %d connections, %d failed: %s", s, found.Transactions, found.Failed, found.Failure)
-		if s.proxy != kubeProxy {
-			b.t.Fail() // what others do wrong is in the note
-		}
+		b.fail(s, found.Failure)
 	}
-	s.metric = metricFailed
-	b.got.add(s, float64(found.Failed))
-	for metric, value := range map[string]float64{
-		metricConnections: found.PerSecond, metricP50: found.P50 / 1000, metricP99: found.P99 / 1000,
+	p50, p99 := found.P50/1e3, found.P99/1e3
+	if found.Transactions == 0 { // none was answered so soon
+		p50, p99 = 1e3*found.Seconds, 1e3*found.Seconds
+	}
+	return map[string]float64{
+		metricConnections: found.PerSecond, metricP50: p50, metricP99: p99,
 		metricConnectCPU: 1000 * used.Seconds() / float64(max(1, found.Transactions)),
-	} {
-		s.metric = metric
-		b.got.add(s, value)
 	}
+}
+
+func (b *serviceBench) add(s serviceSeries, metric string, values ...float64) {
+	s.metric = metric
+	b.got.add(s, values...)
+}
+
+// fail notes why a connection failed; one of each series is enough.
+func (b *serviceBench) fail(s serviceSeries, failure string) {
+	if b.failures[s] == "" {
+		b.failures[s] = failure
+	}
+}
+
+// reason is why a connection of a series failed, in brackets, if any did.
+func (b *serviceBench) reason(s serviceSeries) string {
+	if b.failures[s] == "" {
+		return ""
+	}
+	return " (" + b.failures[s] + ")"
+}
+
+// failed tells how many connections of a series failed, if any did.
+func (b *serviceBench) failed(s serviceSeries) string {
+	count := b.sum(s, metricFailed)
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s: %.0f of %.0f failed%s", s.proxy, count, b.sum(s, metricTried), b.reason(s))
 }
 
 // median is that of a metric in a series.
 func (b *serviceBench) median(s serviceSeries, metric string) float64 {
 	s.metric = metric
 	return b.got.median(s)
+}
+
+// spread tells where the half in the middle is.
+func (b *serviceBench) spread(s serviceSeries, metric string) string {
+	s.metric = metric
+	low, high := measure.Quartiles(b.got[s])
+	return fmt.Sprintf("%.3g to %.3g", low, high)
 }
 
 // sum is that of a metric in a series.
@@ -180,34 +223,39 @@ func (b *serviceBench) sum(s serviceSeries, metric string) float64 {
 }
 
 // connectionRows are those of connections: beside the limit the rates, beside
-// kube-proxy what they take.
+// kube-proxy what they take. The notes have the quartiles.
 func (b *serviceBench) connectionRows(r *report.Report, counts []int) {
 	for _, where := range servicePlaces {
 		for _, n := range counts {
 			for _, endpoints := range endpointCounts {
 				name := fmt.Sprintf("%s, %s, %d endpoints", where, serviceCount(n), endpoints)
-				of := func(proxy string) serviceSeries {
+				own := func(proxy string) serviceSeries {
 					return serviceSeries{proxy: proxy, place: where, services: n, endpoints: endpoints}
 				}
 				limit := func(proxy string) serviceSeries {
-					return serviceSeries{proxy: direct, beside: proxy, place: where, services: n}
+					return serviceSeries{proxy: direct, beside: proxy, place: where, services: n, endpoints: endpoints}
 				}
 				for _, proxy := range serviceProxies {
-					row := report.Measure(fmt.Sprintf("connections %s, %s", proxy.name, name), b.median(of(proxy.name), metricConnections), "1/s").
-						Beside(b.median(limit(proxy.name), metricConnections))
-					if failed := b.sum(of(proxy.name), metricFailed); failed > 0 {
-						row.Note = fmt.Sprintf("%.0f failed", failed)
-					}
-					r.Add(row)
+					r.Add(b.rateRow(fmt.Sprintf("connections %s, %s", proxy.name, name), own(proxy.name), limit(proxy.name)))
 				}
 				for _, m := range []struct{ metric, unit string }{{metricP50, "ms"}, {metricP99, "ms"}, {metricConnectCPU, "CPU s"}} {
-					row := report.Measure(m.metric+", "+name, b.median(of(waymark), m.metric), m.unit).Beside(b.median(of(kubeProxy), m.metric))
-					row.Note = fmt.Sprintf("direct %.3g %s", b.median(limit(waymark), m.metric), m.unit)
+					row := report.Measure(m.metric+", "+name, b.median(own(waymark), m.metric), m.unit).Beside(b.median(own(kubeProxy), m.metric))
+					row.Note = fmt.Sprintf("%s, %s %s, %s %.3g (%s)", b.spread(own(waymark), m.metric), kubeProxy, b.spread(own(kubeProxy), m.metric),
+						direct, b.median(limit(waymark), m.metric), b.spread(limit(waymark), m.metric))
 					r.Add(row)
 				}
 			}
 		}
 	}
+}
+
+func (b *serviceBench) rateRow(name string, own, limit serviceSeries) report.Row {
+	row := report.Measure(name, b.median(own, metricConnections), "1/s").Beside(b.median(limit, metricConnections))
+	row.Note = fmt.Sprintf("%s, %s %s; ratios %.2f (%s)", b.spread(own, metricConnections), direct, b.spread(limit, metricConnections),
+		b.median(own, metricRatio), b.spread(own, metricRatio))
+	limit.endpoints = 0 // counted once, beside all Services
+	row.Note += b.failed(own) + b.failed(limit)
+	return row
 }
 
 func serviceCount(n int) string {
@@ -221,38 +269,14 @@ func serviceCount(n int) string {
 	return text + " Services"
 }
 
-// otherRows are those beside kube-proxy.
-func (b *serviceBench) otherRows(r *report.Report, counts []int) {
-	for _, n := range counts {
-		for _, q := range []float64{0.5, 0.99} {
-			of := func(proxy string) float64 {
-				return b.got.quantile(serviceSeries{proxy: proxy, services: n, metric: metricFollow}, q)
-			}
-			r.Add(report.Measure(fmt.Sprintf("%s, %s: p%.0f", metricFollow, serviceCount(n), 100*q), of(waymark), "ms").Beside(of(kubeProxy)))
-		}
-	}
-	most := counts[len(counts)-1]
+// programRows are those of the start from nothing.
+func (b *serviceBench) programRows(r *report.Report, services int) {
 	for _, m := range []struct{ metric, unit string }{
 		{metricProgram, "s"}, {metricProgramCPU, "s"}, {metricSwitchCPU, "s"}, {metricMemory, "MB"}, {metricSwitch, "MB"},
 	} {
-		of := func(proxy string) float64 { return b.median(serviceSeries{proxy: proxy, services: most}, m.metric) }
-		r.Add(report.Measure(m.metric+", "+serviceCount(most), of(waymark), m.unit).Beside(of(kubeProxy)))
+		of := func(proxy string) float64 { return b.median(serviceSeries{proxy: proxy, services: services}, m.metric) }
+		r.Add(report.Measure(m.metric+", "+serviceCount(services), of(waymark), m.unit).Beside(of(kubeProxy)))
 	}
-}
-
-// changes measures how soon connections follow a change of an endpoint.
-func (b *serviceBench) changes(proxy string, services int) {
-	b.t.Helper()
-	follow := b.follow()
-	last := follow.next()
-	for range roundChanges {
-		b.sleep(changePause)
-		answered := b.lead(firstPort + firstPort + 1 - int32(last.Port))
-		last = follow.next()
-		took := max(0, last.Sent.Sub(answered))
-		b.got.add(serviceSeries{proxy: proxy, services: services, metric: metricFollow}, 1e3*took.Seconds())
-	}
-	follow.stop()
 }
 
 // program measures how long it takes from an empty node to one on which the
@@ -274,7 +298,6 @@ func (b *serviceBench) program(proxy serviceProxy, services int) {
 		metricMemory:     after.resident,
 		metricSwitch:     switchAfter.resident,
 	} {
-		s.metric = metric
-		b.got.add(s, value)
+		b.add(s, metric, value)
 	}
 }

@@ -41,6 +41,17 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestQuartiles(t *testing.T) {
+	for _, test := range []struct {
+		samples   []float64
+		low, high float64
+	}{{nil, 0, 0}, {[]float64{4}, 4, 4}, {[]float64{8, 1, 2, 3, 7, 6, 5, 4}, 2, 6}} {
+		if low, high := Quartiles(test.samples); low != test.low || high != test.high {
+			t.Errorf("Quartiles(%v) = %v, %v, want %v, %v", test.samples, low, high, test.low, test.high)
+		}
+	}
+}
+
 // procfs writes files as the kernel shows them.
 func procfs(t *testing.T, dir string, files map[string]string) {
 	t.Helper()

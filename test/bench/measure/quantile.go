@@ -27,3 +27,8 @@ func Median(samples []float64) float64 {
 	sorted := slices.Sorted(slices.Values(samples))
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
+
+// Quartiles return between which samples the half in the middle is, 0 of none.
+func Quartiles(samples []float64) (low, high float64) {
+	return Quantile(samples, 0.25), Quantile(samples, 0.75)
+}

@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"time"
@@ -31,24 +31,29 @@ func runConnections(ctx context.Context, args []string) error {
 	return report(result)
 }
 
-// runFollow prints each change as it comes.
+// runFollow says on standard error when the first connection was answered.
 func runFollow(ctx context.Context, args []string) error {
-	var when span
+	var params bench.FollowParams
 	flags := newFlags("follow", "ADDR:PORT")
-	when.add(flags)
-	pause := flags.Duration("pause", time.Millisecond, "between the begins of two connections")
+	port := flags.Uint("port", 0, "port of the server that is waited for")
+	flags.DurationVar(&params.Every, "every", time.Millisecond, "between the begins of two connections")
+	flags.DurationVar(&params.Timeout, "timeout", 500*time.Millisecond, "how long one may take")
+	flags.DurationVar(&params.After, "after", 200*time.Millisecond, "how long to go on after the first answer of that port")
+	flags.DurationVar(&params.Limit, "limit", 10*time.Second, "how long to wait for it")
 	address, err := parseTarget(flags, args)
 	if err != nil {
 		return err
 	}
-	if *pause <= 0 {
-		return errors.New("want a pause above 0")
+	if *port < 1 || *port > math.MaxUint16 {
+		return fmt.Errorf("port %d: want 1 to %d", *port, math.MaxUint16)
 	}
-	ctx, cancel := when.context(ctx)
-	defer cancel()
-	var failed error
-	err = bench.Follow(ctx, address, *pause, func(c bench.Change) { failed = errors.Join(failed, report(c)) })
-	return errors.Join(err, failed)
+	params.Address, params.Port = address, uint16(*port)
+	params.Answered = func() { began("%s is answered", address) }
+	result, err := bench.Follow(ctx, params)
+	if err != nil {
+		return err
+	}
+	return report(result)
 }
 
 // runSweep reads a JSON list of addresses with ports from standard input.

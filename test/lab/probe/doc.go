@@ -14,7 +14,7 @@
 //	probe rr [flags] ADDR:PORT       round trips of small messages
 //	probe throughput [flags] ADDR:PORT
 //	probe connections [flags] ADDR:PORT  as many new connections as can be
-//	probe follow [flags] ADDR:PORT   says when another port answers
+//	probe follow [flags] ADDR:PORT   new connections until another port answers
 //	probe sweep [flags] < ADDRESSES  waits until many have answered
 //	probe sockets ADDR               established TCP connections with an address
 //

@@ -38,6 +38,7 @@ type ConnectParams struct {
 }
 
 // ConnectReport is what came of it: of each connection the time until its answer.
+// PerSecond is the sum of the rates of those that connect at once.
 type ConnectReport struct {
 	RoundTripReport
 	// Failed connections are not among those above; Failure is one of them.
@@ -51,34 +52,61 @@ func Connect(ctx context.Context, params ConnectParams) (ConnectReport, error) {
 	if params.Parallel < 1 {
 		return ConnectReport{}, fmt.Errorf("%d connections at once: want at least 1", params.Parallel)
 	}
-	took := make([][]time.Duration, params.Parallel)
-	failed := make([][]error, params.Parallel)
+	workers := make([]worker, params.Parallel)
 	var group sync.WaitGroup
 	start := time.Now()
-	for i := range params.Parallel {
-		group.Go(func() {
-			for at := time.Now(); at.Sub(start) < params.Time && ctx.Err() == nil; at = time.Now() {
-				if _, err := answer(ctx, params.Address, connectTimeout); err != nil {
-					failed[i] = append(failed[i], err)
-					continue
-				}
-				took[i] = append(took[i], time.Since(at))
-			}
-		})
+	for i := range workers {
+		group.Go(func() { workers[i].run(ctx, params) })
 	}
 	group.Wait()
 	total := time.Since(start)
 	var all []time.Duration
 	var report ConnectReport
-	for i := range params.Parallel {
-		all = append(all, took[i]...)
-		report.Failed += len(failed[i])
-		for _, err := range failed[i] {
-			report.Failure = err.Error()
+	rate := 0.0
+	for _, w := range workers {
+		all = append(all, w.took...)
+		rate += w.rate()
+		report.Failed += w.failed
+		if w.failure != nil {
+			report.Failure = w.failure.Error()
 		}
 	}
 	report.RoundTripReport = summarize(all, total)
+	report.PerSecond = rate
 	return report, ctx.Err()
+}
+
+// worker makes connections, one after the other.
+type worker struct {
+	took    []time.Duration // of those that were answered
+	failed  int
+	failure error         // one of these
+	busy    time.Duration // with all of them
+}
+
+func (w *worker) run(ctx context.Context, params ConnectParams) {
+	start := time.Now()
+	for at := start; at.Sub(start) < params.Time && ctx.Err() == nil; {
+		_, err := answer(ctx, params.Address, connectTimeout)
+		now := time.Now()
+		if err != nil {
+			w.failed++
+			w.failure = err
+		} else {
+			w.took = append(w.took, now.Sub(at))
+		}
+		at = now
+	}
+	w.busy = time.Since(start)
+}
+
+// rate is that of the worker alone: one whose last connection hangs for long
+// must not make the others slower, which have ended before.
+func (w *worker) rate() float64 {
+	if w.busy <= 0 {
+		return 0
+	}
+	return float64(len(w.took)) / w.busy.Seconds()
 }
 
 // answer makes one connection and returns the port that answered.
@@ -109,60 +137,6 @@ func parsePort(text string) (uint16, error) {
 		return 0, fmt.Errorf("answer %q: want a port", text)
 	}
 	return uint16(port), nil
-}
-
-// Change is the first connection that came to another port than the one before.
-type Change struct {
-	Sent time.Time `json:"sent"` // when it was begun
-	Port uint16    `json:"port"`
-}
-
-// followTimeout is how long Follow waits for one connection: it is to see soon
-// when connections work again.
-const followTimeout = 300 * time.Millisecond
-
-// followers connect at once: one whose connection hangs holds up no other.
-const followers = 4
-
-// Follow connects to [AnswerPort], with pauses between, until ctx ends, and tells
-// when the port that answers changes; the first counts. Connections that fail
-// change nothing, but it is an error if none works.
-func Follow(ctx context.Context, address netip.AddrPort, pause time.Duration, changed func(Change)) error {
-	var mu sync.Mutex // of what follows
-	var last Change
-	var failure error
-	try := func() {
-		begun := time.Now()
-		port, err := answer(ctx, address, followTimeout)
-		mu.Lock()
-		defer mu.Unlock()
-		switch {
-		case err != nil:
-			failure = err
-		case port != last.Port && begun.After(last.Sent): // not one that took long
-			last = Change{Sent: begun, Port: port}
-			changed(last)
-		}
-	}
-	ticks := time.NewTicker(pause)
-	defer ticks.Stop()
-	var group sync.WaitGroup
-	for range followers {
-		group.Go(func() {
-			for ctx.Err() == nil {
-				try()
-				select {
-				case <-ctx.Done():
-				case <-ticks.C:
-				}
-			}
-		})
-	}
-	group.Wait()
-	if last.Port == 0 {
-		return fmt.Errorf("nothing answers at %s: %w", address, failure)
-	}
-	return nil
 }
 
 // SweepReport tells when the last of many addresses answered.

@@ -14,7 +14,7 @@
 //
 // What measures connections themselves needs no request: `probe serve` answers
 // each with the port that it came to ([AnswerPort]). `probe connections` makes
-// them over and over ([Connect]), `probe follow` says when another port answers
-// ([Follow]), and `probe sweep` waits until each of many addresses says something
+// them over and over ([Connect]), `probe follow` begins them at a steady rate until
+// another port has answered ([Follow], [FollowReport.Follows]), and `probe sweep` waits until each of many addresses says something
 // ([Sweep]).
 package bench
