@@ -161,20 +161,16 @@ func flowDelete(table uint8, priority uint16, fields []byte) builder {
 
 // groupMessage adds, modifies or deletes a group; command is an of.OFPGC
 // constant.
-func groupMessage(command uint16, g flow.Group) builder {
+func groupMessage(command uint16, e *groupEntry) builder {
 	return func(xid uint32) ([]byte, error) {
 		m := of.NewGroupMod()
 		m.Header.Xid = xid
-		m.Command, m.Type, m.GroupId = command, uint8(g.Type), g.ID
+		m.Command, m.Type, m.GroupId = command, uint8(e.kind), e.id
 		b, err := m.MarshalBinary()
 		if err != nil || command == of.OFPGC_DELETE {
 			return b, err
 		}
-		buckets, err := encodeBuckets(g)
-		if err != nil {
-			return nil, err
-		}
-		b = append(b, buckets...)
+		b = append(b, e.buckets...)
 		if len(b) > maxMessage {
 			return nil, fmt.Errorf("group of %d bytes does not fit a message", len(b))
 		}

@@ -30,11 +30,28 @@ func (e *entry) flow() flow.Flow {
 	return f
 }
 
-// groupEntry is a group that an owner wants. groupEntries do not change.
+// groupEntry is a group that an owner wants. Its buckets are kept as they are
+// sent, for the same reason. groupEntries do not change.
 type groupEntry struct {
-	group flow.Group
-	owner string
-	sum   uint64
+	id      uint32
+	kind    flow.GroupType
+	buckets string
+	owner   string
+	sum     uint64
+}
+
+func newGroupEntry(owner string, g flow.Group) (*groupEntry, error) {
+	b, err := encodeBuckets(g)
+	if err != nil {
+		return nil, err
+	}
+	return &groupEntry{id: g.ID, kind: g.Type, buckets: string(b), owner: owner, sum: sumBuckets(g.Type, b)}, nil
+}
+
+// group is the entry as data, for messages to people.
+func (e *groupEntry) group() flow.Group {
+	g, _ := rawGroup{kind: uint8(e.kind), id: e.id, buckets: []byte(e.buckets)}.decode()
+	return g
 }
 
 // present is what the switch holds under a flow's identity. sum is 0 when it
@@ -63,12 +80,9 @@ func sumActions(actions []flow.Action) (uint64, error) {
 
 func sumInstructions(b []byte) uint64 { return maphash.Bytes(seed, b) | 1 }
 
-func sumGroup(g flow.Group) (uint64, error) {
-	b, err := encodeBuckets(g)
-	if err != nil {
-		return 0, err
-	}
-	return maphash.Bytes(seed, append(b, byte(g.Type))) | 1, nil
+// sumBuckets is never 0. It may write behind the end of b.
+func sumBuckets(kind flow.GroupType, b []byte) uint64 {
+	return maphash.Bytes(seed, append(b, byte(kind))) | 1
 }
 
 // newMirror understands what the switch reports. What it cannot understand
@@ -101,7 +115,9 @@ func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
 	for _, r := range groups {
 		m.groups[r.id] = 0
 		if g, err := r.decode(); err == nil {
-			m.groups[r.id], _ = sumGroup(g)
+			if b, err := encodeBuckets(g); err == nil {
+				m.groups[r.id] = sumBuckets(g.Type, b)
+			}
 		}
 	}
 	return m
@@ -147,7 +163,7 @@ func (o op) String() string {
 	switch o.kind {
 	case groupAdd, groupModify, groupDelete:
 		if o.wanted != nil {
-			return o.wanted.group.String()
+			return o.wanted.group().String()
 		}
 		return describeGroup(o.group)
 	case foreignDelete:
@@ -162,11 +178,11 @@ func (o op) String() string {
 func (o op) message() builder {
 	switch o.kind {
 	case groupAdd:
-		return groupMessage(of.OFPGC_ADD, o.wanted.group)
+		return groupMessage(of.OFPGC_ADD, o.wanted)
 	case groupModify:
-		return groupMessage(of.OFPGC_MODIFY, o.wanted.group)
+		return groupMessage(of.OFPGC_MODIFY, o.wanted)
 	case groupDelete:
-		return groupMessage(of.OFPGC_DELETE, flow.Group{ID: o.group})
+		return groupMessage(of.OFPGC_DELETE, &groupEntry{id: o.group})
 	case flowsDelete:
 		return flowDelete(o.key.Table, o.key.Priority, appendMatch(nil, o.key.Match()))
 	case foreignDelete:
