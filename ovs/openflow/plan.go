@@ -64,7 +64,13 @@ type mirror struct {
 	groups map[uint32]uint64
 	// foreign are flows whose match Waymark does not know.
 	foreign []rawFlow
+	// read is what the switch reported of each group when it was read: to take
+	// thousands of groups apart again because one has changed is a lot of garbage.
+	read map[uint32]readGroup
 }
+
+// readGroup is the hash of a group as it was reported, and the sum that it came to.
+type readGroup struct{ hash, sum uint64 }
 
 // seed makes the hashes of this process unpredictable.
 var seed = maphash.MakeSeed()
@@ -86,11 +92,13 @@ func sumBuckets(kind flow.GroupType, b []byte) uint64 {
 }
 
 // newMirror understands what the switch reports. What it cannot understand
-// differs from everything that is wanted.
-func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
+// differs from everything that is wanted. before is the last picture, nil if
+// there is none.
+func newMirror(flows []rawFlow, groups []rawGroup, before *mirror) *mirror {
 	m := &mirror{
 		flows:  make(map[flow.Key]present, len(flows)),
 		groups: make(map[uint32]uint64, len(groups)),
+		read:   make(map[uint32]readGroup, len(groups)),
 	}
 	// Many flows do the same.
 	sums := map[string]uint64{}
@@ -113,14 +121,36 @@ func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
 		m.flows[key] = p
 	}
 	for _, r := range groups {
-		m.groups[r.id] = 0
-		if g, err := r.decode(); err == nil {
-			if b, err := encodeBuckets(g); err == nil {
-				m.groups[r.id] = sumBuckets(g.Type, b)
-			}
+		g := readGroup{hash: r.hash(seed)}
+		if old, known := before.lastRead(r.id); known && old.hash == g.hash {
+			g.sum = old.sum
+		} else {
+			g.sum = r.sum()
 		}
+		m.groups[r.id], m.read[r.id] = g.sum, g
 	}
 	return m
+}
+
+// lastRead is what was read of a group; m may be nil.
+func (m *mirror) lastRead(id uint32) (g readGroup, known bool) {
+	if m != nil {
+		g, known = m.read[id]
+	}
+	return g, known
+}
+
+// sum is 0 for a group that Waymark cannot have sent.
+func (r rawGroup) sum() uint64 {
+	g, err := r.decode()
+	if err != nil {
+		return 0
+	}
+	b, err := encodeBuckets(g)
+	if err != nil {
+		return 0
+	}
+	return sumBuckets(g.Type, b)
 }
 
 // sum is 0 for actions that Waymark does not use.
