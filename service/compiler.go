@@ -163,33 +163,46 @@ func (c *Compiler) replace(k Key, old, next *compiled) {
 	}
 }
 
-// Flush returns the Services whose flows or groups may be others than at the
-// last Flush: first those that are gone, so that what they held is free, then
-// the rest, each in order of their keys.
+// Flush returns what FlushTo hands on.
 func (c *Compiler) Flush() []Desired {
+	var out []Desired
+	c.FlushTo(func(d Desired) { out = append(out, d) })
+	return out
+}
+
+// FlushTo hands on the Services whose flows or groups may be others than at the
+// last Flush: first those that are gone, so that what they held is free, then
+// the rest, each in order of their keys. Each is made when the one before has
+// been taken: all at once are many times as large as what they are made from.
+// take must not call the Compiler.
+func (c *Compiler) FlushTo(take func(Desired)) {
 	for _, k := range c.aliases.settle() {
 		c.put(c.services[k].service)
 	}
-	var gone, out []Desired
-	for _, k := range slices.SortedFunc(maps.Keys(c.dirty), Key.compare) {
-		d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name)}
-		s, ok := c.services[k]
-		if !ok {
-			d.Gone, c.rehost = true, true
-			d.Forget = c.toForget(k, c.gone[k])
-			delete(c.gone, k)
-			gone = append(gone, d)
+	dirty := slices.SortedFunc(maps.Keys(c.dirty), Key.compare)
+	clear(c.dirty)
+	for _, k := range dirty {
+		if _, there := c.services[k]; there {
 			continue
 		}
-		d.Forget, s.forget = c.toForget(k, s.forget), nil
+		c.rehost = true
+		d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name), Gone: true, Forget: c.toForget(k, c.gone[k])}
+		delete(c.gone, k)
+		take(d)
+	}
+	for _, k := range dirty {
+		s, there := c.services[k]
+		if !there {
+			continue
+		}
+		d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name), Forget: c.toForget(k, s.forget)}
+		s.forget = nil
 		c.render(s, &d)
 		if host := c.hostOf(s); !reflect.DeepEqual(host, s.host) {
 			s.host, c.rehost = host, true
 		}
-		out = append(out, d)
+		take(d)
 	}
-	clear(c.dirty)
-	return append(gone, out...)
 }
 
 // render makes the flows and groups of a Service.

@@ -43,7 +43,7 @@ func firstOf(lists ...[]netip.AddrPort) []netip.AddrPort {
 	for _, l := range lists {
 		if len(l) > 0 {
 			slices.SortFunc(l, netip.AddrPort.Compare)
-			return slices.Compact(l)
+			return slices.Clone(slices.Compact(l)) // without room for more: it is kept
 		}
 	}
 	return nil

@@ -21,7 +21,6 @@ import (
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/enforce"
-	"github.com/waymark-net/waymark/internal/healthcheck"
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/localapi"
@@ -96,7 +95,7 @@ type Agent struct {
 	// serviceEvents says what is wrong with Services, serviceHealth answers load
 	// balancers.
 	serviceEvents *kube.ServiceEvents
-	serviceHealth *healthcheck.Server
+	serviceHealth *serviceHealth
 	// kubeProxy is what was last found of it.
 	kubeProxy atomic.Pointer[string]
 	sessions  atomic.Pointer[[]routing.SessionStatus]
@@ -237,7 +236,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"second connection loop", a.forgetter.settling.Run},
 		{"affinity loop", a.affinity.loop.Run},
 		{"Service events", a.serviceEvents.Run},
-		{"Service health checks", a.serviceHealth.Run},
+		{"Service health checks", a.serviceHealth.server.Run},
 		{"HTTP server", func(ctx context.Context) error {
 			return httpserver.Serve(ctx, httpserver.Params{Address: a.p.Listen, Ready: a.health.err, Gatherer: a.registry})
 		}},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/cniinstall"
 	"github.com/waymark-net/waymark/internal/cniserver"
+	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/routing/hostfw"
@@ -28,6 +29,7 @@ func (a *Agent) announceSettings(s sight, p *Plan) {
 	}
 	a.serviceHost.configure(serviceHostSettings{
 		backend: hostfw.Backend(conf.HostFirewall), nodePortAddrs: conf.Services.NodePortAddresses,
+		all: conf.Services.Mode == config.ServicesAll,
 	})
 	a.services.configure(serviceSettings{mode: conf.Services.Mode, node: serviceNode(s.node.Zone(), s.world, p)})
 	a.settings.Lock()

@@ -50,6 +50,12 @@ type serviceHost struct {
 type serviceHostSettings struct {
 	backend       hostfw.Backend
 	nodePortAddrs []netip.Prefix
+	// all says that all of Services is ours to serve, and nothing kube-proxy's.
+	all bool
+}
+
+func (s serviceHostSettings) equal(o serviceHostSettings) bool {
+	return s.backend == o.backend && s.all == o.all && slices.Equal(s.nodePortAddrs, o.nodePortAddrs)
 }
 
 // serviceHostParams are what newServiceHost needs.
@@ -57,7 +63,7 @@ type serviceHostParams struct {
 	// done is told what came of each run.
 	done     func(error)
 	problems *serviceProblems
-	health   *healthcheck.Server
+	health   *serviceHealth
 	// others is told of rules of kube-proxy; of none when there are none.
 	others func(ctx context.Context, found []string)
 }
@@ -83,7 +89,7 @@ func (h *serviceHost) set(want service.Host) {
 // configure says what the configuration is.
 func (h *serviceHost) configure(s serviceHostSettings) {
 	h.mu.Lock()
-	changed := h.settings.backend != s.backend || !slices.Equal(h.settings.nodePortAddrs, s.nodePortAddrs)
+	changed := !h.settings.equal(s)
 	h.settings = s
 	h.mu.Unlock()
 	if changed {
@@ -107,8 +113,9 @@ func (h *serviceHost) reconcile(ctx context.Context) error {
 	}
 	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops()}.Apply(ctx, routes)
 	_, rulesErr := h.firewall.Apply(ctx, serviceRules(want, settings))
-	err := errors.Join(routesErr, rulesErr, h.params.health.Set(ctx, healthChecks(want)))
+	err := errors.Join(routesErr, rulesErr, h.params.health.server.Set(ctx, healthChecks(want)))
 	h.params.done(err)
+	h.params.health.ran(ctx, errors.Join(routesErr, rulesErr), settings.all)
 	return errors.Join(err, h.inspect(ctx, want))
 }
 
@@ -191,7 +198,9 @@ func (a *Agent) newServices(mark func()) {
 		forget: a.flows.ForgetConnections, settled: a.datapathSettled,
 		again: func(list []service.Connection) { a.services.again(list) },
 	})
-	a.serviceHealth = healthcheck.New(healthcheck.Params{Healthy: func() bool { return a.services.ready() == nil }})
+	a.serviceHealth = newServiceHealth(serviceHealthParams{
+		ready: func() error { return a.services.ready() }, snapshot: a.watcher.Snapshot, nodeName: a.p.NodeName,
+	})
 	a.serviceHost = newServiceHost(serviceHostParams{
 		done: func(err error) {
 			if a.health.set("service host", err) {

@@ -174,14 +174,15 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	s.compiler.SetNode(want.node)
 	first := !s.serving
 	s.read(ctx)
-	changed := s.compiler.Flush()
 	var forget []service.Connection
-	for _, d := range changed {
-		s.pending[d.Key] = d
+	var changed []string
+	s.compiler.FlushTo(func(d service.Desired) {
 		s.problems.setServed(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
 		forget = append(forget, d.Forget...)
-	}
-	err := s.send()
+		changed = append(changed, d.Owner)
+		s.take(d)
+	})
+	err := s.sendPending()
 	if host, news := s.compiler.Host(); news || first {
 		s.host(host)
 	}
@@ -248,18 +249,23 @@ func (s *serviceSwitch) declare() {
 	}
 }
 
-// send hands what is pending to the flow table: first what frees addresses. A
-// Service that wants what another still has, and has to give something up
-// itself, gives it up first; else two that swap addresses would wait for each
-// other for ever.
-func (s *serviceSwitch) send() error {
-	for k, d := range s.pending {
-		if d.Gone {
-			s.flows.Delete(d.Owner)
-			delete(s.pending, k)
-			delete(s.held, k)
-		}
+// take hands a Service to the flow table, and has it pending if that fails.
+func (s *serviceSwitch) take(d service.Desired) {
+	if d.Gone {
+		s.flows.Delete(d.Owner)
+		delete(s.pending, d.Key)
+		delete(s.held, d.Key)
+		return
 	}
+	s.pending[d.Key] = d
+	_ = s.sendOne(d.Key) // sendPending tries again and says why not
+}
+
+// sendPending hands on what the flow table has not taken, now that the others
+// have freed what they do not want any more. A Service that wants what another
+// still has, and has to give something up itself, gives it up first; else two
+// that swap addresses would wait for each other for ever.
+func (s *serviceSwitch) sendPending() error {
 	failed := s.sendOnce()
 	clash := false
 	for k, err := range failed {
@@ -285,15 +291,22 @@ func compareKeys(a, b service.Key) int { return strings.Compare(a.String(), b.St
 func (s *serviceSwitch) sendOnce() map[service.Key]error {
 	failed := map[service.Key]error{}
 	for _, k := range slices.SortedFunc(maps.Keys(s.pending), compareKeys) {
-		d := s.pending[k]
-		if err := s.flows.Update(d.Owner, d.Flows, d.Groups); err != nil {
+		if err := s.sendOne(k); err != nil {
 			failed[k] = err
-			continue
 		}
-		delete(s.pending, k)
-		s.held[k] = true
 	}
 	return failed
+}
+
+// sendOne hands on a Service that is pending.
+func (s *serviceSwitch) sendOne(k service.Key) error {
+	d := s.pending[k]
+	if err := s.flows.Update(d.Owner, d.Flows, d.Groups); err != nil {
+		return err
+	}
+	delete(s.pending, k)
+	s.held[k] = true
+	return nil
 }
 
 // review has the switch forget, of all connections that it has, those that must
@@ -365,19 +378,15 @@ func (s *serviceSwitch) longAffinity() map[uint32]time.Duration {
 	return nil
 }
 
-// watchRefusal says which of the changed Services the switch refuses. The switch
+// watchRefusal says which owners of changed flows the switch refuses. The switch
 // itself tries again, and the rest of the node is not concerned.
-func (s *serviceSwitch) watchRefusal(ctx context.Context, changed []service.Desired) {
+func (s *serviceSwitch) watchRefusal(ctx context.Context, changed []string) {
 	if len(changed) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
 	defer cancel()
-	owners := make([]string, 0, len(changed))
-	for _, d := range changed {
-		owners = append(owners, d.Owner)
-	}
-	if err := s.flows.Sync(ctx, owners...); errors.Is(err, openflow.ErrRefused) {
+	if err := s.flows.Sync(ctx, changed...); errors.Is(err, openflow.ErrRefused) {
 		klog.FromContext(ctx).Error(err, "The switch refuses Services")
 	}
 }

@@ -34,24 +34,32 @@ type Params struct {
 	// Healthy says whether Services are served on this node. It is called on
 	// any goroutine.
 	Healthy func() bool
+	// Node is for SetNode.
+	Node NodeParams
 	// Listen opens a TCP port at all addresses; nil: net.Listen.
 	Listen func(port uint16) (net.Listener, error)
 }
 
-// Server answers at a port for each Service.
+// Server answers at a port for each Service, and at one for the node.
 type Server struct {
 	p Params
 
 	mu       sync.Mutex
 	services map[uint16]*checked // by port
+	node     *opened             // nil while it is closed
 	closed   bool
 	serving  sync.WaitGroup
 }
 
-// checked is a port that is open.
-type checked struct {
+// opened is a port that is open.
+type opened struct {
 	http     *http.Server
 	listener net.Listener
+}
+
+// checked is that of a Service.
+type checked struct {
+	*opened
 
 	mu    sync.RWMutex
 	check HealthCheck
@@ -122,33 +130,44 @@ func (s *Server) open(ctx context.Context, c HealthCheck) error {
 	if c.Port == 0 {
 		return errors.New("port 0 is not from 1 to 65535")
 	}
-	l, err := s.p.Listen(c.Port)
+	o, err := s.bind(c.Port)
 	if err != nil {
 		return err
 	}
-	open := &checked{listener: l, check: c}
-	open.http = &http.Server{
-		Handler:           s.handler(open),
-		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
+	open := &checked{opened: o, check: c}
 	s.services[c.Port] = open
-	log := klog.FromContext(ctx).WithValues("service", c.service(), "port", c.Port)
-	s.serving.Go(func() {
-		if err := open.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error(err, "Health check port does not answer any more")
-			s.forget(c.Port, open)
+	s.serve(ctx, o, s.handler(open), func() {
+		if s.services[c.Port] == open {
+			delete(s.services, c.Port)
 		}
-	})
+	}, "service", c.service(), "port", c.Port)
 	return nil
 }
 
-// forget has the next Set open a port again.
-func (s *Server) forget(port uint16, open *checked) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.services[port] == open {
-		delete(s.services, port)
+// bind opens a port that serve is to answer at.
+func (s *Server) bind(port uint16) (*opened, error) {
+	l, err := s.p.Listen(port)
+	if err != nil {
+		return nil, err
 	}
+	return &opened{listener: l, http: &http.Server{
+		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}}, nil
+}
+
+// serve answers until the port is closed. If it ends by itself, forget has the
+// next call open the port again; s.mu is held then. words are for the log.
+func (s *Server) serve(ctx context.Context, o *opened, h http.Handler, forget func(), words ...any) {
+	o.http.Handler = h
+	log := klog.FromContext(ctx).WithValues(words...)
+	s.serving.Go(func() {
+		if err := o.http.Serve(o.listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error(err, "Health check port does not answer any more")
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			forget()
+		}
+	})
 }
 
 // Run closes all ports when ctx is done, and then returns nil.
@@ -161,6 +180,10 @@ func (s *Server) Run(ctx context.Context) error {
 		errs = append(errs, open.close())
 		delete(s.services, port)
 	}
+	if s.node != nil {
+		errs = append(errs, s.node.close())
+		s.node = nil
+	}
 	s.mu.Unlock()
 	s.serving.Wait()
 	return errors.Join(errs...)
@@ -168,9 +191,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 // close ends all connections and frees the port before it returns, also when
 // the server has not got as far as to know its listener.
-func (c *checked) close() error {
-	err := c.http.Close()
-	if e := c.listener.Close(); !errors.Is(e, net.ErrClosed) {
+func (o *opened) close() error {
+	err := o.http.Close()
+	if e := o.listener.Close(); !errors.Is(e, net.ErrClosed) {
 		err = errors.Join(err, e)
 	}
 	return err

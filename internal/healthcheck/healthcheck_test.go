@@ -52,7 +52,9 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{ports: &ports{map[uint16]net.Listener{}, map[uint16]bool{}, map[uint16]int{}}}
 	w.healthy.Store(true)
-	w.Server = New(Params{Healthy: w.healthy.Load, Listen: w.listen})
+	w.Server = New(Params{Healthy: w.healthy.Load, Listen: w.listen, Node: NodeParams{
+		Healthy: w.healthy.Load, Deleted: func() bool { return false }, Updated: func() time.Time { return time.Time{} },
+	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
@@ -73,7 +75,7 @@ func (w *world) ask(t *testing.T, port uint16) string {
 		return "closed"
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + l.Addr().String() + "/")
+	resp, err := client.Get("http://" + l.Addr().String() + "/healthz")
 	if err != nil {
 		return "closed"
 	}
@@ -166,6 +168,52 @@ func TestListenerBreaks(t *testing.T) {
 	}
 }
 
+// TestNodePort opens and closes the node's port, beside those of Services.
+func TestNodePort(t *testing.T) {
+	w := newWorld(t)
+	if err := w.Set(t.Context(), []HealthCheck{check("a", 30001, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	const ok, sick = "200 ", "503 "
+	for i, step := range []struct {
+		open, taken, sick bool
+		want, err         string
+	}{
+		{want: "closed"},
+		{open: true, taken: true, want: "closed", err: "health of the node: listen tcp :10256: address already in use"},
+		{open: true, want: ok},
+		{open: true, sick: true, want: sick},
+		{open: true, taken: true, want: ok}, // by us
+		{want: "closed"},
+		{want: "closed"},
+		{open: true, want: ok}, // until the end
+	} {
+		w.taken[NodePort] = step.taken
+		w.healthy.Store(!step.sick)
+		err := w.SetNode(t.Context(), step.open)
+		if step.err == "" && err != nil || step.err != "" && (err == nil || err.Error() != step.err) {
+			t.Errorf("step %d: error %v, want %q", i, err, step.err)
+		}
+		if got := w.ask(t, NodePort); !strings.HasPrefix(got, step.want) {
+			t.Errorf("step %d: %s, want %s", i, got, step.want)
+		}
+	}
+	if w.opened[NodePort] != 2 {
+		t.Errorf("opened %d times, want 2", w.opened[NodePort])
+	}
+	if got := w.ask(t, 30001); got != said(200, 1, "a", true) {
+		t.Errorf("the Service's port: %s", got)
+	}
+	if err := w.Set(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	_ = w.listeners[NodePort].Close()
+	w.serving.Wait() // until it was noticed
+	if err := w.SetNode(t.Context(), true); err != nil || w.opened[NodePort] != 3 {
+		t.Errorf("after it broke: %v, opened %d times", err, w.opened[NodePort])
+	}
+}
+
 func TestSetAfterTheEnd(t *testing.T) {
 	p := &ports{map[uint16]net.Listener{}, map[uint16]bool{}, map[uint16]int{}}
 	s := New(Params{Healthy: func() bool { return true }, Listen: p.listen})
@@ -174,7 +222,8 @@ func TestSetAfterTheEnd(t *testing.T) {
 	if err := s.Run(ctx); err != nil {
 		t.Error(err)
 	}
-	if err := s.Set(t.Context(), []HealthCheck{check("a", 30001, 1)}); err != nil || len(p.listeners) != 0 {
+	err := errors.Join(s.Set(t.Context(), []HealthCheck{check("a", 30001, 1)}), s.SetNode(t.Context(), true))
+	if err != nil || len(p.listeners) != 0 {
 		t.Errorf("%v, open: %v", err, p.listeners)
 	}
 }

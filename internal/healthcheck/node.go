@@ -3,9 +3,43 @@
 package healthcheck
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"time"
 )
+
+// NodePort is where kube-proxy, and so also a Server, answers for the node.
+const NodePort = 10256
+
+// SetNode opens or closes NodePort. An error says why that cannot be done; the
+// next call tries again. After Run has ended SetNode opens nothing.
+func (s *Server) SetNode(ctx context.Context, open bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed || open == (s.node != nil):
+		return nil
+	case !open:
+		old := s.node
+		s.node = nil
+		if err := old.close(); err != nil {
+			return fmt.Errorf("closing port %d of the node's health: %w", NodePort, err)
+		}
+		return nil
+	}
+	opened, err := s.bind(NodePort)
+	if err != nil {
+		return fmt.Errorf("health of the node: %w", err)
+	}
+	s.node = opened
+	s.serve(ctx, opened, NodeHandler(s.p.Node), func() {
+		if s.node == opened {
+			s.node = nil
+		}
+	}, "port", NodePort)
+	return nil
+}
 
 // NodeParams are what NodeHandler needs. All are called on any goroutine.
 type NodeParams struct {

@@ -140,9 +140,28 @@ func slimService(o *corev1.Service) {
 func slimSlice(o *discoveryv1.EndpointSlice) {
 	o.Annotations, o.OwnerReferences = nil, nil
 	o.Labels = map[string]string{discoveryv1.LabelServiceName: o.Labels[discoveryv1.LabelServiceName]}
-	for i, e := range o.Endpoints {
-		o.Endpoints[i] = discoveryv1.Endpoint{
-			Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints,
-		}
+	// Decoders leave room for more.
+	endpoints := make([]discoveryv1.Endpoint, 0, len(o.Endpoints))
+	for _, e := range o.Endpoints {
+		c := e.Conditions
+		endpoints = append(endpoints, discoveryv1.Endpoint{
+			Addresses:  e.Addresses[:min(1, len(e.Addresses))],
+			Conditions: discoveryv1.EndpointConditions{Ready: shared(c.Ready), Serving: shared(c.Serving), Terminating: shared(c.Terminating)},
+			NodeName:   e.NodeName, Hints: e.Hints,
+		})
 	}
+	o.Endpoints = endpoints
+}
+
+var isTrue, isFalse = true, false
+
+// shared is b without memory of its own. Nobody writes to what is kept.
+func shared(b *bool) *bool {
+	switch {
+	case b == nil:
+		return nil
+	case *b:
+		return &isTrue
+	}
+	return &isFalse
 }

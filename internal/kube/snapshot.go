@@ -20,6 +20,9 @@ type Node struct {
 	Labels map[string]string
 	// Ready is the kubelet's own condition.
 	Ready bool
+	// Leaving says that the node is about to go: its object is being deleted, or
+	// the cluster autoscaler is about to remove the machine.
+	Leaving bool
 	// Problems say in words what of the Node object could not be understood.
 	Problems []string
 }
@@ -78,6 +81,10 @@ func (s *Snapshot) Families() []routing.Family {
 	return families
 }
 
+// taintToBeDeleted is the taint, of any effect, that the cluster autoscaler gives
+// a node before it removes it. KEP-3458 has load balancers heed it.
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
 // parseNode takes what routing needs from a Node object. Addresses are the
 // first InternalIP of each family; Pod CIDRs are taken as they are, also those
 // that routing.Validate will refuse.
@@ -86,6 +93,8 @@ func parseNode(object *corev1.Node) Node {
 		Node:   routing.Node{Name: object.Name, Created: object.CreationTimestamp.Time},
 		UID:    string(object.UID),
 		Labels: object.Labels,
+		Leaving: !object.DeletionTimestamp.IsZero() ||
+			slices.ContainsFunc(object.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintToBeDeleted }),
 	}
 	for _, a := range object.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP {

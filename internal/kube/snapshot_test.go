@@ -71,6 +71,27 @@ func TestParseNode(t *testing.T) {
 	}
 }
 
+// TestLeaving also has the objects as the Watcher keeps them.
+func TestLeaving(t *testing.T) {
+	now := metav1.Now()
+	for _, test := range []struct {
+		name    string
+		deleted *metav1.Time
+		taints  []corev1.Taint
+		want    bool
+	}{
+		{"stays", nil, []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}}, false},
+		{"deleted", &now, nil, true},
+		{"tainted", nil, []corev1.Taint{{Key: "a"}, {Key: "ToBeDeletedByClusterAutoscaler", Value: "1", Effect: corev1.TaintEffectNoSchedule}}, true},
+		{"may be removed one day", nil, []corev1.Taint{{Key: "DeletionCandidateOfClusterAutoscaler", Effect: corev1.TaintEffectPreferNoSchedule}}, false},
+	} {
+		kept, err := slim(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", DeletionTimestamp: test.deleted}, Spec: corev1.NodeSpec{Taints: test.taints}})
+		if got := parseNode(kept.(*corev1.Node)).Leaving; err != nil || got != test.want {
+			t.Errorf("%s: leaving is %t (%v), want %t", test.name, got, err, test.want)
+		}
+	}
+}
+
 func TestZone(t *testing.T) {
 	for zone, n := range map[string]*Node{"": node("n1", nil), "rack-a": node("n2", map[string]string{"topology.kubernetes.io/zone": "rack-a"})} {
 		if got := n.Zone(); got != zone {
@@ -105,6 +126,7 @@ func TestNodeUpdatesWithoutNews(t *testing.T) {
 		{"configuration carried out", func(n *corev1.Node) { n.Annotations = map[string]string{AnnotationConfiguration: "7"} }, true},
 		{"label", func(n *corev1.Node) { n.Labels = map[string]string{"rack": "b"} }, false},
 		{"not ready", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }, false},
+		{"about to be removed", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}} }, false},
 		{"Pod CIDR", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.10.2.0/24"} }, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

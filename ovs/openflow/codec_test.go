@@ -120,7 +120,7 @@ func TestGroupRoundTrip(t *testing.T) {
 		}},
 		{ID: 3, Type: flow.GroupFastFailover, Buckets: []flow.Bucket{{WatchGroup: 1}}},
 	} {
-		b, err := groupMessage(0, g)(9)
+		b, err := addGroup(t, g)(9)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,6 +135,19 @@ func TestGroupRoundTrip(t *testing.T) {
 			t.Errorf("(-sent +read):\n%s", diff)
 		}
 	}
+}
+
+// addGroup makes the message that adds a group.
+func addGroup(t testing.TB, g flow.Group) builder {
+	t.Helper()
+	e, err := newGroupEntry("x", g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(g.String(), e.group().String()); diff != "" {
+		t.Errorf("(-wanted +kept):\n%s", diff)
+	}
+	return groupMessage(of.OFPGC_ADD, e)
 }
 
 func entryOf(t testing.TB, f flow.Flow) *entry {
@@ -264,7 +277,7 @@ func FuzzDecode(f *testing.F) {
 	for _, s := range everything {
 		f.Add(reported(f, parse(f, s)))
 	}
-	g, err := groupMessage(0, flow.Group{ID: 1, Buckets: []flow.Bucket{{WatchPort: 4, Actions: []flow.Action{flow.DecTTL{}}}}})(1)
+	g, err := addGroup(f, flow.Group{ID: 1, Buckets: []flow.Bucket{{WatchPort: 4, Actions: []flow.Action{flow.DecTTL{}}}}})(1)
 	if err != nil {
 		f.Fatal(err)
 	}

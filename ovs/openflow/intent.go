@@ -145,7 +145,7 @@ func newGroupEntries(owner string, groups []flow.Group) (map[uint32]*groupEntry,
 			errs = append(errs, err)
 			continue
 		}
-		sum, err := sumGroup(g)
+		e, err := newGroupEntry(owner, g)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("group %s: %w", g, err))
 			continue
@@ -154,7 +154,7 @@ func newGroupEntries(owner string, groups []flow.Group) (map[uint32]*groupEntry,
 			errs = append(errs, fmt.Errorf("%s is named twice", describeGroup(g.ID)))
 			continue
 		}
-		entries[g.ID] = &groupEntry{group: g, owner: owner, sum: sum}
+		entries[g.ID] = e
 	}
 	return entries, errors.Join(errs...)
 }

@@ -94,7 +94,7 @@ func (m *memory) commit(_ context.Context, ops []op) error {
 		case foreignDelete:
 			m.alien = nil
 		case groupAdd, groupModify:
-			m.groupsT[o.group] = o.wanted.group
+			m.groupsT[o.group] = o.wanted.group()
 		case groupDelete:
 			delete(m.groupsT, o.group)
 		}

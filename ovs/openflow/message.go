@@ -161,20 +161,16 @@ func flowDelete(table uint8, priority uint16, fields []byte) builder {
 
 // groupMessage adds, modifies or deletes a group; command is an of.OFPGC
 // constant.
-func groupMessage(command uint16, g flow.Group) builder {
+func groupMessage(command uint16, e *groupEntry) builder {
 	return func(xid uint32) ([]byte, error) {
 		m := of.NewGroupMod()
 		m.Header.Xid = xid
-		m.Command, m.Type, m.GroupId = command, uint8(g.Type), g.ID
+		m.Command, m.Type, m.GroupId = command, uint8(e.kind), e.id
 		b, err := m.MarshalBinary()
 		if err != nil || command == of.OFPGC_DELETE {
 			return b, err
 		}
-		buckets, err := encodeBuckets(g)
-		if err != nil {
-			return nil, err
-		}
-		b = append(b, buckets...)
+		b = append(b, e.buckets...)
 		if len(b) > maxMessage {
 			return nil, fmt.Errorf("group of %d bytes does not fit a message", len(b))
 		}
@@ -193,16 +189,19 @@ func encodeBuckets(g flow.Group) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		b := binary.BigEndian.AppendUint16(nil, uint16(bucketLen+len(actions)))
+		n := bucketLen + len(actions)
+		if out == nil {
+			out = make([]byte, 0, n*len(g.Buckets)+1) // most often of one length; see sumBuckets
+		}
 		weight := bk.Weight
 		if g.Type != flow.GroupSelect {
 			weight = 0
 		}
-		b = binary.BigEndian.AppendUint16(b, weight)
-		b = binary.BigEndian.AppendUint32(b, orAny(bk.WatchPort))
-		b = binary.BigEndian.AppendUint32(b, orAny(bk.WatchGroup))
-		b = append(b, 0, 0, 0, 0)
-		out = append(out, append(b, actions...)...)
+		out = binary.BigEndian.AppendUint16(out, uint16(n))
+		out = binary.BigEndian.AppendUint16(out, weight)
+		out = binary.BigEndian.AppendUint32(out, orAny(bk.WatchPort))
+		out = binary.BigEndian.AppendUint32(out, orAny(bk.WatchGroup))
+		out = append(append(out, 0, 0, 0, 0), actions...)
 	}
 	return out, nil
 }

@@ -74,7 +74,7 @@ func TestPatchIsSentTogether(t *testing.T) {
 	target.Complete()
 	mustPatch(t, target, set("a", simple(0, 1, 1)), set("b", simple(0, 2, 1)))
 	mustUpdate(t, target, "c", simple(0, 3, 1))
-	if got := len(target.take(newMirror(nil, nil)).ops); got != 3 {
+	if got := len(target.take(newMirror(nil, nil, nil)).ops); got != 3 {
 		t.Errorf("%d operations in the bundle, want 3", got)
 	}
 }

@@ -30,11 +30,28 @@ func (e *entry) flow() flow.Flow {
 	return f
 }
 
-// groupEntry is a group that an owner wants. groupEntries do not change.
+// groupEntry is a group that an owner wants. Its buckets are kept as they are
+// sent, for the same reason. groupEntries do not change.
 type groupEntry struct {
-	group flow.Group
-	owner string
-	sum   uint64
+	id      uint32
+	kind    flow.GroupType
+	buckets string
+	owner   string
+	sum     uint64
+}
+
+func newGroupEntry(owner string, g flow.Group) (*groupEntry, error) {
+	b, err := encodeBuckets(g)
+	if err != nil {
+		return nil, err
+	}
+	return &groupEntry{id: g.ID, kind: g.Type, buckets: string(b), owner: owner, sum: sumBuckets(g.Type, b)}, nil
+}
+
+// group is the entry as data, for messages to people.
+func (e *groupEntry) group() flow.Group {
+	g, _ := rawGroup{kind: uint8(e.kind), id: e.id, buckets: []byte(e.buckets)}.decode()
+	return g
 }
 
 // present is what the switch holds under a flow's identity. sum is 0 when it
@@ -47,7 +64,13 @@ type mirror struct {
 	groups map[uint32]uint64
 	// foreign are flows whose match Waymark does not know.
 	foreign []rawFlow
+	// read is what the switch reported of each group when it was read: to take
+	// thousands of groups apart again because one has changed is a lot of garbage.
+	read map[uint32]readGroup
 }
+
+// readGroup is the hash of a group as it was reported, and the sum that it came to.
+type readGroup struct{ hash, sum uint64 }
 
 // seed makes the hashes of this process unpredictable.
 var seed = maphash.MakeSeed()
@@ -63,20 +86,19 @@ func sumActions(actions []flow.Action) (uint64, error) {
 
 func sumInstructions(b []byte) uint64 { return maphash.Bytes(seed, b) | 1 }
 
-func sumGroup(g flow.Group) (uint64, error) {
-	b, err := encodeBuckets(g)
-	if err != nil {
-		return 0, err
-	}
-	return maphash.Bytes(seed, append(b, byte(g.Type))) | 1, nil
+// sumBuckets is never 0. It may write behind the end of b.
+func sumBuckets(kind flow.GroupType, b []byte) uint64 {
+	return maphash.Bytes(seed, append(b, byte(kind))) | 1
 }
 
 // newMirror understands what the switch reports. What it cannot understand
-// differs from everything that is wanted.
-func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
+// differs from everything that is wanted. before is the last picture, nil if
+// there is none.
+func newMirror(flows []rawFlow, groups []rawGroup, before *mirror) *mirror {
 	m := &mirror{
 		flows:  make(map[flow.Key]present, len(flows)),
 		groups: make(map[uint32]uint64, len(groups)),
+		read:   make(map[uint32]readGroup, len(groups)),
 	}
 	// Many flows do the same.
 	sums := map[string]uint64{}
@@ -99,12 +121,36 @@ func newMirror(flows []rawFlow, groups []rawGroup) *mirror {
 		m.flows[key] = p
 	}
 	for _, r := range groups {
-		m.groups[r.id] = 0
-		if g, err := r.decode(); err == nil {
-			m.groups[r.id], _ = sumGroup(g)
+		g := readGroup{hash: r.hash(seed)}
+		if old, known := before.lastRead(r.id); known && old.hash == g.hash {
+			g.sum = old.sum
+		} else {
+			g.sum = r.sum()
 		}
+		m.groups[r.id], m.read[r.id] = g.sum, g
 	}
 	return m
+}
+
+// lastRead is what was read of a group; m may be nil.
+func (m *mirror) lastRead(id uint32) (g readGroup, known bool) {
+	if m != nil {
+		g, known = m.read[id]
+	}
+	return g, known
+}
+
+// sum is 0 for a group that Waymark cannot have sent.
+func (r rawGroup) sum() uint64 {
+	g, err := r.decode()
+	if err != nil {
+		return 0
+	}
+	b, err := encodeBuckets(g)
+	if err != nil {
+		return 0
+	}
+	return sumBuckets(g.Type, b)
 }
 
 // sum is 0 for actions that Waymark does not use.
@@ -147,7 +193,7 @@ func (o op) String() string {
 	switch o.kind {
 	case groupAdd, groupModify, groupDelete:
 		if o.wanted != nil {
-			return o.wanted.group.String()
+			return o.wanted.group().String()
 		}
 		return describeGroup(o.group)
 	case foreignDelete:
@@ -162,11 +208,11 @@ func (o op) String() string {
 func (o op) message() builder {
 	switch o.kind {
 	case groupAdd:
-		return groupMessage(of.OFPGC_ADD, o.wanted.group)
+		return groupMessage(of.OFPGC_ADD, o.wanted)
 	case groupModify:
-		return groupMessage(of.OFPGC_MODIFY, o.wanted.group)
+		return groupMessage(of.OFPGC_MODIFY, o.wanted)
 	case groupDelete:
-		return groupMessage(of.OFPGC_DELETE, flow.Group{ID: o.group})
+		return groupMessage(of.OFPGC_DELETE, &groupEntry{id: o.group})
 	case flowsDelete:
 		return flowDelete(o.key.Table, o.key.Priority, appendMatch(nil, o.key.Match()))
 	case foreignDelete:

@@ -109,7 +109,7 @@ func (s *session) start(ctx context.Context) error {
 	if len(flows) == 0 && s.target.params.Fresh != nil {
 		s.target.params.Fresh()
 	}
-	s.have = newMirror(flows, groups)
+	s.have = newMirror(flows, groups, nil)
 	before := s.target.Stats()
 	if err := s.flush(ctx); err != nil {
 		return err
@@ -186,7 +186,7 @@ func (s *session) audit(ctx context.Context) error {
 	t := s.target
 	drift := 0
 	if !s.seenOK || sum != s.seen {
-		found := newMirror(flows, groups)
+		found := newMirror(flows, groups, s.have)
 		drift = s.have.differs(found)
 		s.have, s.seen, s.seenOK = found, sum, true
 	}

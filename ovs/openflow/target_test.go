@@ -330,13 +330,44 @@ func TestTargetGroups(t *testing.T) {
 	})
 }
 
+// TestMirrorReadsWhatChanged: only groups that are reported differently are taken
+// apart again.
+func TestMirrorReadsWhatChanged(t *testing.T) {
+	raw := func(id uint32, port uint32) rawGroup {
+		b, err := encodeBuckets(flow.Group{ID: id, Buckets: []flow.Bucket{{Actions: []flow.Action{flow.Output{Port: port}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rawGroup{id: id, buckets: b}
+	}
+	unknown := rawGroup{id: 3, buckets: []byte{1}}
+	before := newMirror(nil, []rawGroup{raw(1, 1), raw(2, 1), unknown, raw(4, 1)}, nil)
+	now := []rawGroup{raw(1, 1), raw(2, 2), unknown, raw(5, 1)}
+	fresh := newMirror(nil, now, nil)
+	before.groups[1]++ // what was sent since does not matter
+	if diff := cmp.Diff(fresh.groups, newMirror(nil, now, before).groups); diff != "" {
+		t.Errorf("(-fresh +again):\n%s", diff)
+	}
+	if fresh.groups[3] != 0 || len(fresh.read) != 4 {
+		t.Errorf("groups %v, read %v", fresh.groups, fresh.read)
+	}
+	for id, g := range before.read {
+		before.read[id] = readGroup{hash: g.hash, sum: 42}
+	}
+	again := newMirror(nil, now, before)
+	want := map[uint32]uint64{1: 42, 2: fresh.groups[2], 3: 42, 5: fresh.groups[5]}
+	if diff := cmp.Diff(want, again.groups); diff != "" {
+		t.Errorf("taken apart again (-want +got):\n%s", diff)
+	}
+}
+
 func TestBundleOrder(t *testing.T) {
 	target := New(Params{})
 	target.Complete()
 	if err := target.Update("a", []flow.Flow{simple(0, 1, 1), simple(0, 2, 1)}, []flow.Group{{ID: 1}, {ID: 2}}); err != nil {
 		t.Fatal(err)
 	}
-	have := newMirror(nil, []rawGroup{{id: 2, kind: 1}, {id: 3}})
+	have := newMirror(nil, []rawGroup{{id: 2, kind: 1}, {id: 3}}, nil)
 	f := simple(0, 2, 7)
 	have.flows[f.Key()] = present{}
 	g := simple(0, 9, 7)
