@@ -187,8 +187,10 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 		s.host(host)
 	}
 	s.count.Store(int64(len(s.held)))
-	long := s.compiler.LongAffinity()
-	s.affinity.Store(&long)
+	if len(changed) > 0 {
+		long := s.compiler.LongAffinity()
+		s.affinity.Store(&long)
+	}
 	s.declare()
 	s.watchRefusal(ctx, changed)
 	// Only now would what comes next not be led to where it was before. At the
