@@ -335,13 +335,23 @@ func (n *realNode) restart(t *testing.T) {
 	}
 }
 
-// distribution: 1,000 connections to three endpoints are shared out evenly.
+// distribution: 1,000 connections to three endpoints are shared out evenly, also
+// those over UDP.
 func (n *realNode) distribution(t *testing.T, s stack) {
-	n.set(t, at(s, TCP, netip.AddrPortFrom(s.outside, 8080), netip.AddrPortFrom(s.podB, 8080), netip.AddrPortFrom(s.podC, 8080)))
+	svc := at(s, TCP, netip.AddrPortFrom(s.outside, 8080), netip.AddrPortFrom(s.podB, 8080), netip.AddrPortFrom(s.podC, 8080))
+	svc.Ports = append(svc.Ports, Port{Protocol: UDP, Port: 80, Endpoints: svc.Ports[0].Endpoints})
+	n.set(t, svc)
+	for _, network := range []string{"tcp", "udp"} {
+		n.spread(t, s, network)
+	}
+}
+
+func (n *realNode) spread(t *testing.T, s stack, network string) {
+	t.Helper()
 	const connections = 1000
 	got := map[string]int{}
 	for range connections {
-		c := n.dial(t, portA, "tcp", netip.AddrPortFrom(s.vip, 80))
+		c := n.dial(t, portA, network, netip.AddrPortFrom(s.vip, 80))
 		server, _ := ask(t, c)
 		got[server]++
 		_ = c.Close()
@@ -354,7 +364,7 @@ func (n *realNode) distribution(t *testing.T, s stack) {
 		chi += off * off / mean
 	}
 	if chi > 18.4 {
-		t.Errorf("connections by server: %v, chi-square %.1f", got, chi)
+		t.Errorf("connections by server over %s: %v, chi-square %.1f", network, got, chi)
 	}
-	t.Logf("connections by server: %v, chi-square %.1f", got, chi)
+	t.Logf("connections by server over %s: %v, chi-square %.1f", network, got, chi)
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Reserved ports (OpenFlow 1.3.5, 7.2.1).
+// Reserved ports (OpenFlow 1.5.1, 7.2.1).
 const (
 	PortInPort     uint32 = 0xfffffff8
 	PortNormal     uint32 = 0xfffffffa

@@ -114,7 +114,7 @@ func (f Field) wide() bool { return f >= FieldXXReg0 && f <= FieldXXReg3 }
 // register.
 func (f Field) firstReg() Field { return FieldReg0 + 4*(f-FieldXXReg0) }
 
-// OXM classes (OpenFlow 1.3.5, 7.2.3.3; Open vSwitch nicira-ext).
+// OXM classes (OpenFlow 1.5.1, 7.2.3.3; Open vSwitch nicira-ext).
 const (
 	classNXM0     = 0x0000
 	classNXM1     = 0x0001
@@ -162,7 +162,7 @@ type FieldInfo struct {
 	// Name is the name ovs-ofctl uses when it writes the field.
 	Name string
 	// Class and Code are the OXM header under which Open vSwitch reports the
-	// field to an OpenFlow 1.3 controller.
+	// field to an OpenFlow 1.5 controller.
 	Class uint16
 	Code  uint8
 	// Bytes is the length on the wire, Bits the number of bits that count.
@@ -258,7 +258,7 @@ var fields = [fieldCount]FieldInfo{
 	FieldSCTPDst:    {Name: "sctp_dst", matchName: "tp_dst", nxmName: "OXM_OF_SCTP_DST", Class: classOpenFlow, Code: 18, Bytes: 2, Maskable: true, kind: kindDecimal, prereq: onlySCTP},
 	// The switch reports it under its number with the Open Networking
 	// Foundation, which openflow knows.
-	FieldTCPFlags: {Name: "tcp_flags", nxmName: "NXM_NX_TCP_FLAGS", Class: classNXM1, Code: 34, Bytes: 2, Bits: 12, Maskable: true, kind: kindFlags, prereq: onlyTCP},
+	FieldTCPFlags: {Name: "tcp_flags", nxmName: "NXM_NX_TCP_FLAGS", Class: classOpenFlow, Code: 42, Bytes: 2, Bits: 12, Maskable: true, kind: kindFlags, prereq: onlyTCP},
 	FieldNDTarget: {Name: "nd_target", nxmName: "NXM_NX_ND_TARGET", Class: classOpenFlow, Code: 31, Bytes: 16, Maskable: true, kind: kindIPv6, prereq: onlyND},
 	FieldNDSLL:    {Name: "nd_sll", nxmName: "NXM_NX_ND_SLL", Class: classOpenFlow, Code: 32, Bytes: 6, Maskable: true, kind: kindMAC, prereq: onlyNS},
 	FieldNDTLL:    {Name: "nd_tll", nxmName: "NXM_NX_ND_TLL", Class: classOpenFlow, Code: 33, Bytes: 6, Maskable: true, kind: kindMAC, prereq: onlyNA},

@@ -2,8 +2,8 @@
 
 package flow
 
-// Flow is one OpenFlow 1.3 flow entry as plain data. Two flows with the same
-// Table, Priority and Match are the same entry of the switch (OpenFlow 1.3.5,
+// Flow is one OpenFlow 1.5 flow entry as plain data. Two flows with the same
+// Table, Priority and Match are the same entry of the switch (OpenFlow 1.5.1,
 // section 6.4); Cookie and Actions are what it holds.
 type Flow struct {
 	Table    uint8

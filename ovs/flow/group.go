@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// GroupType says how a group uses its buckets (OpenFlow 1.3.5, 5.6.1). The
+// GroupType says how a group uses its buckets (OpenFlow 1.5.1, 5.10.1). The
 // values are those of the wire.
 type GroupType uint8
 
@@ -30,7 +30,9 @@ func (t GroupType) String() string {
 	return groupTypes[t]
 }
 
-// Group is one entry of the group table. ID is its identity.
+// Group is one entry of the group table. ID is its identity. A select group
+// chooses by a hash that the datapath computes of addresses, protocol and ports
+// (selection method dp_hash of ovs-ofctl(8)).
 type Group struct {
 	ID      uint32
 	Type    GroupType
@@ -56,6 +58,9 @@ const MaxGroup uint32 = 0xffffff00
 func (g Group) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "group_id=%d,type=%v", g.ID, g.Type)
+	if g.Type == GroupSelect {
+		b.WriteString(",selection_method=dp_hash")
+	}
 	for _, bk := range g.Buckets {
 		b.WriteString(",bucket=")
 		if g.Type == GroupSelect {
@@ -109,7 +114,7 @@ func (g Group) Check() error {
 
 // checkActions refuses, beside actions that are wrong, what Open vSwitch takes
 // and then ignores: it does the actions of a bucket as OpenFlow's action set
-// (1.3.5, 5.10), which is changes to the packet and then one way to go on.
+// (1.5.1, 5.6), which is changes to the packet and then one way to go on.
 func (b Bucket) checkActions() error {
 	var errs []error
 	for i, a := range b.Actions {

@@ -261,7 +261,7 @@ func (m Match) exact(f Field) (uint64, bool) {
 
 // Check reports every field that is malformed, named twice (a register also
 // through the 128-bit register that it is part of) or lacks a prerequisite
-// (OpenFlow 1.3.5, 7.2.3.8).
+// (OpenFlow 1.5.1, 7.2.3.9).
 func (m Match) Check() error {
 	var errs []error
 	var seen [fieldCount]bool

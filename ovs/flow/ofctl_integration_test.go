@@ -23,7 +23,7 @@ func TestOfctlAcceptsText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(ofctl, "-O", "OpenFlow13", "parse-flow", want.String()).CombinedOutput()
+		out, err := exec.Command(ofctl, "-O", "OpenFlow15", "parse-flow", want.String()).CombinedOutput()
 		if err != nil {
 			t.Errorf("ovs-ofctl parse-flow %q: %v\n%s", text, err, out)
 			continue

@@ -99,6 +99,8 @@ func decodeAction(kind uint16, b []byte) (flow.Action, error) {
 		return flow.DecTTL{}, nil
 	case of.ActionType_SetField:
 		return decodeSetField(b)
+	case actionCopyField:
+		return decodeMove(b)
 	case of.ActionType_Experimenter:
 		return decodeNicira(b)
 	}
@@ -116,10 +118,8 @@ func decodeSetField(b []byte) (flow.Action, error) {
 // niciraMin is how many bytes the fixed part of an action has after its
 // subtype.
 var niciraMin = map[uint16]int{
-	of.NXAST_REG_LOAD2:      6,
 	of.NXAST_REG_LOAD:       14,
 	of.NXAST_OUTPUT_REG:     14,
-	of.NXAST_REG_MOVE:       14,
 	of.NXAST_RESUBMIT_TABLE: 6,
 	of.NXAST_CONJUNCTION:    6,
 	of.NXAST_CT_CLEAR:       0,
@@ -154,8 +154,6 @@ func decodeNicira(b []byte) (flow.Action, error) {
 		return nil, err
 	}
 	switch subtype {
-	case of.NXAST_REG_LOAD2:
-		return decodeSetField(b)
 	case of.NXAST_REG_LOAD:
 		sub, err := decodeSubfield(b[2:], binary.BigEndian.Uint16(b))
 		if err != nil {
@@ -165,8 +163,6 @@ func decodeNicira(b []byte) (flow.Action, error) {
 	case of.NXAST_OUTPUT_REG:
 		sub, err := decodeSubfield(b[2:], binary.BigEndian.Uint16(b))
 		return flow.OutputReg{Source: sub}, err
-	case of.NXAST_REG_MOVE:
-		return decodeMove(b)
 	case of.NXAST_RESUBMIT_TABLE:
 		if p := binary.BigEndian.Uint16(b); p != nxInPort16 {
 			return nil, fmt.Errorf("resubmit with port %d", p)
@@ -242,12 +238,15 @@ func decodeBits(b []byte, offset, n int) (flow.Subfield, error) {
 }
 
 func decodeMove(b []byte) (flow.Action, error) {
+	if len(b) < 16 {
+		return nil, errShort
+	}
 	n := int(binary.BigEndian.Uint16(b))
-	src, err := decodeBits(b[6:], int(binary.BigEndian.Uint16(b[2:])), n)
+	src, err := decodeBits(b[8:], int(binary.BigEndian.Uint16(b[2:])), n)
 	if err != nil {
 		return nil, err
 	}
-	dst, err := decodeBits(b[10:], int(binary.BigEndian.Uint16(b[4:])), n)
+	dst, err := decodeBits(b[12:], int(binary.BigEndian.Uint16(b[4:])), n)
 	return flow.Move{Source: src, Dest: dst}, err
 }
 

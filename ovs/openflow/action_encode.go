@@ -31,6 +31,9 @@ const (
 	natPortMax = 1 << 5
 )
 
+// actionCopyField is OFPAT_COPY_FIELD (OpenFlow 1.5.1, 7.2.6.6).
+const actionCopyField = 28
+
 // nxInPort16 is IN_PORT in the 16-bit port numbers of the Nicira actions.
 const nxInPort16 = 0xfff8
 
@@ -87,10 +90,7 @@ func encodeAction(a flow.Action) ([]byte, error) {
 	case flow.DecTTL:
 		return standard(of.ActionType_DecNwTtl, nil), nil
 	case flow.SetField:
-		if a.Mask == nil {
-			return standard(of.ActionType_SetField, appendField(nil, a.FieldMatch)), nil
-		}
-		return nicira(of.NXAST_REG_LOAD2, appendField(nil, a.FieldMatch)), nil
+		return standard(of.ActionType_SetField, appendField(nil, a.FieldMatch)), nil
 	case flow.OutputReg:
 		b := binary.BigEndian.AppendUint16(nil, offsetBits(a.Source))
 		b = binary.BigEndian.AppendUint32(b, oxmHeader(a.Source.Field, false))
@@ -100,8 +100,8 @@ func encodeAction(a flow.Action) ([]byte, error) {
 		b := binary.BigEndian.AppendUint16(nil, uint16(a.Source.N))
 		b = binary.BigEndian.AppendUint16(b, uint16(a.Source.Offset))
 		b = binary.BigEndian.AppendUint16(b, uint16(a.Dest.Offset))
-		b = binary.BigEndian.AppendUint32(b, oxmHeader(a.Source.Field, false))
-		return nicira(of.NXAST_REG_MOVE, binary.BigEndian.AppendUint32(b, oxmHeader(a.Dest.Field, false))), nil
+		b = binary.BigEndian.AppendUint32(append(b, 0, 0), oxmHeader(a.Source.Field, false))
+		return standard(actionCopyField, binary.BigEndian.AppendUint32(b, oxmHeader(a.Dest.Field, false))), nil
 	case flow.Resubmit:
 		return nicira(of.NXAST_RESUBMIT_TABLE, []byte{nxInPort16 >> 8, nxInPort16 & 0xff, a.Table, 0, 0, 0}), nil
 	case flow.Conjunction:
@@ -150,7 +150,7 @@ func appendProperty(b []byte, kind uint16, value []byte) []byte {
 	return append(b, make([]byte, pad8(4+len(value))-4-len(value))...)
 }
 
-// standard is an action of OpenFlow 1.3 with its header and padding.
+// standard is an action of OpenFlow 1.5 with its header and padding.
 func standard(kind uint16, body []byte) []byte {
 	n := max(8, pad8(4+len(body)))
 	b := make([]byte, n)

@@ -63,22 +63,32 @@ func parse(t testing.TB, s string) flow.Flow {
 	return f
 }
 
-// reported lays a flow out as a switch reports it.
-func reported(t testing.TB, f flow.Flow) []byte {
+// reported lays a flow out as a switch reports it, with its counters of packets
+// and bytes.
+func reported(t testing.TB, f flow.Flow, counters ...uint64) []byte {
 	t.Helper()
 	fields := encodeMatch(f.Match)
 	instructions, err := encodeInstructions(f.Actions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, flowStatsLen)
-	b[2] = f.Table
-	binary.BigEndian.PutUint16(b[12:], f.Priority)
-	binary.BigEndian.PutUint64(b[24:], f.Cookie)
+	b := make([]byte, flowDescLen)
+	b[4] = f.Table
+	binary.BigEndian.PutUint16(b[6:], f.Priority)
+	binary.BigEndian.PutUint64(b[16:], f.Cookie)
 	b = binary.BigEndian.AppendUint16(b, 1)
 	b = binary.BigEndian.AppendUint16(b, uint16(4+len(fields)))
 	b = append(b, fields...)
 	b = append(b, make([]byte, pad8(4+len(fields))-4-len(fields))...)
+	// How long it is there comes before the counters.
+	stats := binary.BigEndian.AppendUint64([]byte{0x80, 2, 0, 8}, 1<<32)
+	for i, n := range counters {
+		stats = binary.BigEndian.AppendUint64(append(stats, 0x80, 2, byte(4+i)<<1, 8), n)
+	}
+	b = append(b, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(4+len(stats)))
+	b = append(b, stats...)
+	b = append(b, make([]byte, pad8(4+len(stats))-4-len(stats))...)
 	b = append(b, instructions...)
 	binary.BigEndian.PutUint16(b, uint16(len(b)))
 	return b
@@ -127,13 +137,47 @@ func TestGroupRoundTrip(t *testing.T) {
 		if n := int(binary.BigEndian.Uint16(b[2:])); n != len(b) {
 			t.Errorf("%s: header says %d of %d bytes", g, n, len(b))
 		}
-		got, err := rawGroup{id: g.ID, kind: b[headerLen+2], buckets: b[headerLen+8:]}.decode()
+		raws, err := parseGroupDesc(groupDesc(b))
+		if err != nil || len(raws) != 1 {
+			t.Fatalf("%d groups, %v", len(raws), err)
+		}
+		got, err := raws[0].decode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(g.String(), got.String()); diff != "" {
 			t.Errorf("(-sent +read):\n%s", diff)
 		}
+	}
+}
+
+// groupDesc is what a switch reports of a group that a message adds.
+func groupDesc(add []byte) []byte {
+	buckets := binary.BigEndian.Uint16(add[headerLen+8:])
+	b := binary.BigEndian.AppendUint16(nil, uint16(groupDescLen+len(add)-groupModLen))
+	b = append(b, add[headerLen+2], 0)
+	b = append(b, add[headerLen+4:headerLen+8]...)
+	b = binary.BigEndian.AppendUint16(b, buckets)
+	return append(append(b, 0, 0, 0, 0, 0, 0), add[groupModLen:]...)
+}
+
+// TestSelection: a select group that does not say how it chooses is not ours. One
+// of an earlier version is therefore modified.
+func TestSelection(t *testing.T) {
+	b, err := addGroup(t, flow.Group{ID: 1, Type: flow.GroupSelect, Buckets: []flow.Bucket{{Weight: 1}}})(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raws, err := parseGroupDesc(groupDesc(b))
+	if err != nil || len(raws) != 1 {
+		t.Fatalf("%d groups, %v", len(raws), err)
+	}
+	if raws[0].sum() == 0 {
+		t.Error("a group of ours is not known")
+	}
+	raws[0].properties = nil
+	if raws[0].sum() != 0 {
+		t.Error("a group that chooses in the switch's own way counts as ours")
 	}
 }
 
@@ -161,11 +205,12 @@ func entryOf(t testing.TB, f flow.Flow) *entry {
 	return e
 }
 
-// TestFlowModLayout compares with what libOpenflow makes of the same flow.
+// TestFlowModLayout compares with what libOpenflow makes of the same flow; of a
+// flow mod only the version has changed since its own.
 func TestFlowModLayout(t *testing.T) {
 	f := parse(t, "table=10, priority=100,ip,reg1=0x5/0xff actions=set_field:0x1->reg2,goto_table:20")
 	want := of.NewFlowMod()
-	want.Header.Xid = 7
+	want.Header.Version, want.Header.Xid = version, 7
 	want.Cookie, want.TableId, want.Priority = Cookie("x"), f.Table, f.Priority
 	want.Match.AddField(of.MatchField{Class: of.OXM_CLASS_OPENFLOW_BASIC, Field: of.OXM_FIELD_ETH_TYPE, Length: 2, Value: &of.EthTypeField{EthType: 0x800}})
 	value, mask := raw{0, 0, 0, 5}, raw{0, 0, 0, 0xff}
@@ -257,7 +302,7 @@ func TestErrors(t *testing.T) {
 	for _, tc := range []struct {
 		typ, code uint16
 		want      string
-	}{{2, 99, "bad action: code 99"}, {77, 1, "error type 77: code 1"}, {0xffff, 2313, "bundle or extension error: a message failed"}} {
+	}{{2, 99, "bad action: code 99"}, {77, 1, "error type 77: code 1"}, {17, 13, "bundle failed: a message failed"}} {
 		if got := (&SwitchError{Type: tc.typ, Code: tc.code}).Error(); got != tc.want {
 			t.Errorf("error %q, want %q", got, tc.want)
 		}
@@ -281,8 +326,8 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(append([]byte{0, byte(len(g) - 8), 0, 0, 0, 0, 0, 1}, g[16:]...))
-	f.Add([]byte{4, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 0, 16})
+	f.Add(groupDesc(g))
+	f.Add([]byte{version, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 0, 16})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if raws, err := parseFlowStats(b); err == nil {
 			for _, r := range raws {

@@ -16,7 +16,7 @@ import (
 	of "github.com/contiv/libOpenflow/openflow13"
 )
 
-// conn is one OpenFlow 1.3 connection. Calls are made by one goroutine at a
+// conn is one OpenFlow 1.5 connection. Calls are made by one goroutine at a
 // time; a second one reads, answers echo requests and hands the messages that
 // belong to the current call to it.
 type conn struct {
@@ -42,7 +42,7 @@ type call struct {
 	notify      chan struct{}
 }
 
-// dial connects to the socket and agrees on OpenFlow 1.3.
+// dial connects to the socket and agrees on OpenFlow 1.5.
 func dial(ctx context.Context, socket string) (*conn, error) {
 	return dialAsync(ctx, socket, nil)
 }
@@ -105,8 +105,8 @@ func handshake(ctx context.Context, nc net.Conn, async func(msg []byte)) (*conn,
 	return c, nil
 }
 
-// checkHello finds out whether the peer speaks version 1.3 (OpenFlow 1.3.5,
-// 6.3.1 and 7.5.1).
+// checkHello finds out whether the peer speaks version 1.5 (OpenFlow 1.5.1,
+// 6.3.1 and 7.6.1).
 func checkHello(msg []byte) error {
 	h := parseHeader(msg)
 	if h.kind == of.Type_Error {
@@ -122,14 +122,14 @@ func checkHello(msg []byte) error {
 		}
 		if kind == common.HelloElemType_VersionBitmap && n >= 8 {
 			if binary.BigEndian.Uint32(b[4:])&(1<<version) == 0 {
-				return errors.New("the switch does not offer OpenFlow 1.3")
+				return errors.New("the switch does not offer OpenFlow 1.5")
 			}
 			return nil
 		}
 		b = b[min(pad8(n), len(b)):]
 	}
 	if h.version < version {
-		return fmt.Errorf("the switch offers OpenFlow version %d at most, want %d (1.3)", h.version, version)
+		return fmt.Errorf("the switch offers OpenFlow version %d at most, want %d (1.5)", h.version, version)
 	}
 	return nil
 }

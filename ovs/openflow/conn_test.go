@@ -114,12 +114,12 @@ func TestHandshake(t *testing.T) {
 		reply []byte
 		want  string
 	}{
-		{"1.3 without bitmap", hello(4), ""},
 		{"1.5 without bitmap", hello(6), ""},
+		{"1.3 without bitmap", hello(4), "OpenFlow version 4 at most"},
 		{"1.0 without bitmap", hello(1), "OpenFlow version 1 at most"},
-		{"bitmap with 1.3", hello(6, 0, 1, 0, 8, 0, 0, 0, 0x7e), ""},
-		{"bitmap without 1.3", hello(6, 0, 1, 0, 8, 0, 0, 0, 0x62), "does not offer OpenFlow 1.3"},
-		{"unknown element first", hello(6, 0, 9, 0, 5, 1, 0, 0, 0, 0, 1, 0, 8, 0, 0, 0, 0x62), "does not offer OpenFlow 1.3"},
+		{"bitmap with 1.5", hello(6, 0, 1, 0, 8, 0, 0, 0, 0x7e), ""},
+		{"bitmap without 1.5", hello(6, 0, 1, 0, 8, 0, 0, 0, 0x32), "does not offer OpenFlow 1.5"},
+		{"unknown element first", hello(6, 0, 9, 0, 5, 1, 0, 0, 0, 0, 1, 0, 8, 0, 0, 0, 0x32), "does not offer OpenFlow 1.5"},
 		{"element too long", hello(6, 0, 1, 0, 80), "too short"},
 		{"element of no length", hello(6, 0, 1, 0, 0), "too short"},
 		{"an error", message(of.Type_Error, 1, 0, 0, 0, 0), "hello failed: code 0"},
@@ -171,7 +171,7 @@ func TestConnectMatchesFragments(t *testing.T) {
 		{"refused", true, "match fragments"},
 	} {
 		serveBy(t, connect, func(p *peer) {
-			p.send(hello(4))
+			p.send(hello(version))
 			m := p.next(of.Type_SetConfig)
 			xid := parseHeader(m).xid
 			if diff := cmp.Diff(message(of.Type_SetConfig, xid, 0, 3, 0, 0), m); diff != "" {
@@ -205,7 +205,7 @@ func TestDumpInParts(t *testing.T) {
 		return message(of.Type_MultiPartReply, xid, body...)
 	}
 	serve(t, func(p *peer) {
-		p.send(hello(4))
+		p.send(hello(version))
 		xid := parseHeader(p.next(of.Type_MultiPartRequest)).xid
 		p.send(message(of.Type_EchoRequest, 99, 'h', 'i'))
 		if diff := cmp.Diff(message(of.Type_EchoReply, 99, 'h', 'i'), p.next(of.Type_EchoReply)); diff != "" {
@@ -245,12 +245,12 @@ func TestDumpFails(t *testing.T) {
 		{"short", func(x uint32) []byte { return message(of.Type_MultiPartReply, x, 0) }, "too short"},
 		{"garbage", func(x uint32) []byte {
 			return message(of.Type_MultiPartReply, x, append([]byte{0, 1, 0, 0, 0, 0, 0, 0}, make([]byte, 60)...)...)
-		}, "flow statistics of length 0"},
+		}, "flow description of length 0"},
 		{"wrong version", func(x uint32) []byte { return []byte{9, 0, 0, 8, 0, 0, 0, byte(x)} }, "message of version 9"},
 		{"end", func(uint32) []byte { return nil }, "EOF"},
 	} {
 		serve(t, func(p *peer) {
-			p.send(hello(4))
+			p.send(hello(version))
 			p.send(tc.reply(parseHeader(p.next(of.Type_MultiPartRequest)).xid))
 		}, func(t *testing.T, c *conn) {
 			if _, err := c.flows(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -262,7 +262,7 @@ func TestDumpFails(t *testing.T) {
 
 func TestSilentSwitch(t *testing.T) {
 	serve(t, func(p *peer) {
-		p.send(hello(4))
+		p.send(hello(version))
 		_, _ = io.Copy(io.Discard, p.r)
 	}, func(t *testing.T, c *conn) {
 		why := errors.New("no answer")
@@ -278,26 +278,26 @@ func TestSilentSwitch(t *testing.T) {
 // bundleScript reads a bundle of n messages up to its barrier and answers the
 // second of them with an error, if asked to.
 func bundleScript(p *peer, n int, refuse bool) {
-	p.send(hello(4))
-	open := parseHeader(p.next(of.Type_Experimenter)).xid
+	p.send(hello(version))
+	open := parseHeader(p.next(typeBundleControl)).xid
 	for i := range n {
-		xid := parseHeader(p.next(of.Type_Experimenter)).xid
+		xid := parseHeader(p.next(typeBundleAdd)).xid
 		if refuse && i == 1 {
 			p.send(message(of.Type_Error, xid, 0, 4, 0, 9))
 		}
 	}
-	p.send(message(of.Type_Experimenter, open, 0x4f, 0x4e, 0x46, 0, 0, 0, 8, 0xfc, 0, 0, 0, 2, 0, 1, 0, 3))
+	p.send(message(typeBundleControl, open, 0, 0, 0, 2, 0, 1, 0, 3))
 	p.send(message(of.Type_BarrierReply, parseHeader(p.next(of.Type_BarrierRequest)).xid))
 }
 
 // control reads a bundle control message and returns its kind.
 func (p *peer) control() uint16 {
-	m := p.next(of.Type_Experimenter)
-	if len(m) < 24 {
+	m := p.next(typeBundleControl)
+	if len(m) < headerLen+8 {
 		p.t.Errorf("control of %d bytes", len(m))
 		return 0xffff
 	}
-	return binary.BigEndian.Uint16(m[20:])
+	return binary.BigEndian.Uint16(m[headerLen+4:])
 }
 
 func bundleOps(t *testing.T) []op {
@@ -335,12 +335,12 @@ func TestCommitNamesWhatTheCommitRefused(t *testing.T) {
 	}{
 		{"named", func(commit uint32) []byte { return message(of.Type_Error, commit-2, 0, 2, 0, 9) }, ops[2].key},
 		{"not named", func(commit uint32) []byte {
-			return message(of.Type_Error, commit, 0xff, 0xff, 9, 9, 0x4f, 0x4e, 0x46, 0)
+			return message(of.Type_Error, commit, 0, 17, 0, 13)
 		}, flow.Key{}},
 	} {
 		serve(t, func(p *peer) {
 			bundleScript(p, len(ops), false)
-			m := p.next(of.Type_Experimenter)
+			m := p.next(typeBundleControl)
 			p.send(tc.late(parseHeader(m).xid))
 			p.send(message(of.Type_BarrierReply, parseHeader(p.next(of.Type_BarrierRequest)).xid))
 		}, func(t *testing.T, c *conn) {

@@ -86,27 +86,31 @@ func flowStatsRequest(table uint8, cookies map[uint64]bool) builder {
 // eachFlow reads the flows of one part of a reply.
 func eachFlow(body []byte, do func(rawFlow)) error {
 	for len(body) > 0 {
-		if len(body) < flowStatsLen {
+		if len(body) < flowDescLen {
 			return errShort
 		}
 		n := int(binary.BigEndian.Uint16(body))
-		if n < flowStatsLen || n > len(body) {
-			return fmt.Errorf("flow statistics of length %d", n)
+		if n < flowDescLen || n > len(body) {
+			return fmt.Errorf("flow description of length %d", n)
 		}
 		e := body[:n]
 		body = body[n:]
-		match, instructions, err := cutMatch(e[flowStatsLen:])
+		match, rest, err := cutMatch(e[flowDescLen:])
+		if err != nil {
+			return err
+		}
+		packets, bytes, instructions, err := cutStats(rest)
 		if err != nil {
 			return err
 		}
 		do(rawFlow{
-			table:    e[2],
-			priority: binary.BigEndian.Uint16(e[12:]),
-			timeouts: binary.BigEndian.Uint32(e[14:]),
-			flags:    binary.BigEndian.Uint16(e[18:]),
-			cookie:   binary.BigEndian.Uint64(e[24:]),
-			packets:  binary.BigEndian.Uint64(e[32:]),
-			bytes:    binary.BigEndian.Uint64(e[40:]),
+			table:    e[4],
+			priority: binary.BigEndian.Uint16(e[6:]),
+			timeouts: binary.BigEndian.Uint32(e[8:]),
+			flags:    binary.BigEndian.Uint16(e[12:]),
+			cookie:   binary.BigEndian.Uint64(e[16:]),
+			packets:  packets,
+			bytes:    bytes,
 			match:    match,
 			actions:  instructions,
 		})

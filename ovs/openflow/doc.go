@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package openflow puts flows and groups into an Open vSwitch bridge and keeps
-// them there. It speaks OpenFlow 1.3 with the bundle extension over the
-// bridge's management socket.
+// them there. It speaks OpenFlow 1.5 over the bridge's management socket.
 //
 // # Use
 //

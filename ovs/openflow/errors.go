@@ -30,7 +30,7 @@ func (e *ConflictError) Error() string {
 // Unwrap makes the error an ErrConflict.
 func (e *ConflictError) Unwrap() error { return ErrConflict }
 
-// SwitchError is an error message of the switch (OpenFlow 1.3.5, 7.4.4).
+// SwitchError is an error message of the switch (OpenFlow 1.5.1, 7.5.4).
 type SwitchError struct {
 	Type, Code uint16
 	xid        uint32
@@ -66,7 +66,7 @@ func parseError(msg []byte) *SwitchError {
 var errorTypes = map[uint16]string{
 	0: "hello failed", 1: "bad request", 2: "bad action", 3: "bad instruction",
 	4: "bad match", 5: "flow mod failed", 6: "group mod failed", 7: "port mod failed",
-	8: "table mod failed", 12: "meter mod failed", 13: "table features failed", errTypeExperimenter: "bundle or extension error",
+	8: "table mod failed", 12: "meter mod failed", 13: "table features failed", 17: "bundle failed", errTypeExperimenter: "extension error",
 }
 
 var errorCodes = map[uint16]map[uint16]string{
@@ -95,11 +95,11 @@ var errorCodes = map[uint16]map[uint16]string{
 		0: "unspecified", 1: "meter exists", 2: "invalid meter", 3: "unknown meter", 4: "unknown command", 5: "bad flags",
 		6: "bad rate", 7: "bad burst", 8: "bad band", 9: "bad value of a band", 10: "out of meters", 11: "out of bands",
 	},
-	errTypeExperimenter: {
-		2300: "unknown", 2301: "not permitted", 2302: "no such bundle", 2303: "bundle exists", 2304: "bundle is closed",
-		2305: "too many bundles", 2306: "unknown control type", 2307: "bad flags", 2308: "wrong length of a message",
-		2309: "inconsistent transaction number", 2310: "message not supported", 2311: "messages conflict",
-		2312: "too many messages", 2313: "a message failed", 2314: "timeout", 2315: "bundle in progress",
+	17: {
+		0: "unknown", 1: "not permitted", 2: "no such bundle", 3: "bundle exists", 4: "bundle is closed",
+		5: "too many bundles", 6: "unknown control type", 7: "bad flags", 8: "wrong length of a message",
+		9: "inconsistent transaction number", 10: "message not supported", 11: "messages conflict",
+		12: "too many messages", 13: "a message failed", 14: "timeout", 15: "bundle in progress",
 	},
 }
 

@@ -27,7 +27,7 @@ func TestForgetRefused(t *testing.T) {
 		return nil, New(Params{Socket: socket}).ForgetConnections(ctx, choice)
 	}
 	script := func(p *peer) {
-		p.send(hello(4))
+		p.send(hello(version))
 		first, second := p.next(of.Type_Experimenter), p.next(of.Type_Experimenter)
 		for i, want := range []string{
 			"00002320" + "00000020" + "0600000000000000" +

@@ -91,7 +91,7 @@ func (i *idleConn) keep(c *conn) {
 	})
 }
 
-// packetOut lays out OFPT_PACKET_OUT (OpenFlow 1.3.5, 7.3.7).
+// packetOut lays out OFPT_PACKET_OUT (OpenFlow 1.5.1, 7.3.6).
 func packetOut(inPort uint32, frame []byte, actions []flow.Action) (builder, error) {
 	if err := (flow.Flow{Actions: actions}).Check(); err != nil {
 		return nil, err
@@ -100,16 +100,21 @@ func packetOut(inPort uint32, frame []byte, actions []flow.Action) (builder, err
 	if err != nil {
 		return nil, err
 	}
-	n := headerLen + 16 + len(list) + len(frame)
+	in := appendMatch(nil, flow.Match{flow.InPort(inPort)})
+	match := pad8(4 + len(in))
+	n := headerLen + 8 + match + len(list) + len(frame)
 	if n > maxMessage {
 		return nil, fmt.Errorf("packet of %d bytes does not fit a message", len(frame))
 	}
 	return func(xid uint32) ([]byte, error) {
 		b := appendHeader(make([]byte, 0, n), of.Type_PacketOut, n, xid)
 		b = append(b, 0xff, 0xff, 0xff, 0xff) // not in a buffer of the switch
-		b = binary.BigEndian.AppendUint32(b, inPort)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(list)))
-		b = append(b, 0, 0, 0, 0, 0, 0)
+		b = append(b, 0, 0)
+		b = binary.BigEndian.AppendUint16(b, of.MatchType_OXM)
+		b = binary.BigEndian.AppendUint16(b, uint16(4+len(in)))
+		b = append(b, in...)
+		b = b[:headerLen+8+match]
 		b = append(b, list...)
 		return append(b, frame...), nil
 	}, nil

@@ -35,7 +35,7 @@ func TestInjectKeepsItsConnection(t *testing.T) {
 			connections++
 			p := &peer{t: t, nc: nc, r: bufio.NewReader(nc)}
 			p.next(of.Type_Hello)
-			p.send(hello(4))
+			p.send(hello(version))
 			for {
 				m, err := readMessage(p.r)
 				if err != nil {
@@ -73,7 +73,7 @@ func TestIdleConn(t *testing.T) {
 			go func() {
 				p := &peer{t: t, nc: theirs, r: bufio.NewReader(theirs)}
 				p.next(of.Type_Hello)
-				p.send(hello(4))
+				p.send(hello(version))
 			}()
 			c, err := handshake(t.Context(), ours, nil)
 			if err != nil {

@@ -66,7 +66,7 @@ func (m *memory) groups(context.Context) ([]rawGroup, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, rawGroup{id: id, kind: uint8(g.Type), buckets: b})
+		out = append(out, rawGroup{id: id, kind: uint8(g.Type), buckets: b, properties: groupProperties(g.Type)})
 	}
 	return out, nil
 }

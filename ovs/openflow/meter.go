@@ -24,7 +24,7 @@ const (
 	multipartMeterConfig = 10
 )
 
-// meterMod lays out OFPT_METER_MOD (OpenFlow 1.3.5, 7.3.4.4); command is an
+// meterMod lays out OFPT_METER_MOD (OpenFlow 1.5.1, 7.3.4.5); command is an
 // of.OFPMC constant.
 func meterMod(command uint16, m flow.Meter) builder {
 	return func(xid uint32) ([]byte, error) {

@@ -183,9 +183,7 @@ const (
 // sent to, which needs a length to send other than 0; the fragment mode must be
 // the one that a Target sets.
 func receivePackets(xid uint32) ([]byte, error) {
-	m := of.NewSetConfig()
-	m.Header.Xid, m.Flags, m.MissSendLen = xid, fragNXMatch, 0xffff
-	return m.MarshalBinary()
+	return setConfig(xid, 0xffff), nil
 }
 
 func packetInFormat(xid uint32) ([]byte, error) {
@@ -195,17 +193,32 @@ func packetInFormat(xid uint32) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(b, nxPacketIn2Format), nil
 }
 
-// packetReasons are OFPR_NO_MATCH, which is said of the Controller action of a
-// flow of priority 0 that matches everything, and OFPR_ACTION, of all others.
-const packetReasons = 1<<0 | 1<<1
+const (
+	// packetReasons are OFPR_TABLE_MISS, which is said of the Controller action of
+	// a flow of priority 0 that matches everything, and those of all others:
+	// OFPR_APPLY_ACTION, and from action sets, groups and packet-outs.
+	packetReasons = 1<<0 | 1<<1 | 1<<3 | 1<<4 | 1<<5
+
+	// The properties of OFPT_SET_ASYNC: those with an even number are of slaves.
+	asyncPacketIn   = 0
+	asyncPortStatus = 2
+	asyncLast       = 11
+)
 
 // packetInsOnly asks for packets of the Controller action and for no other
-// message (OFPT_SET_ASYNC, OpenFlow 1.3.5, 7.3.10).
+// message (OFPT_SET_ASYNC, OpenFlow 1.5.1, 7.3.10).
 func packetInsOnly(xid uint32) ([]byte, error) {
-	b := appendHeader(nil, of.Type_SetAsync, headerLen+24, xid)
-	b = binary.BigEndian.AppendUint32(b, packetReasons)
-	b = binary.BigEndian.AppendUint32(b, packetReasons)
-	return append(b, make([]byte, 16)...), nil
+	b := appendHeader(nil, of.Type_SetAsync, headerLen+8*(asyncLast+1), xid)
+	for kind := range uint16(asyncLast + 1) {
+		mask := uint32(0)
+		if kind >= asyncPacketIn && kind < asyncPortStatus {
+			mask = packetReasons
+		}
+		b = binary.BigEndian.AppendUint16(b, kind)
+		b = binary.BigEndian.AppendUint16(b, 8)
+		b = binary.BigEndian.AppendUint32(b, mask)
+	}
+	return b, nil
 }
 
 // Properties of a packet-in (ovs nicira-ext.h).
@@ -269,12 +282,12 @@ func decodeMetadata(b []byte) (flow.Match, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, known := flow.FieldByOXM(uint16(h>>16), uint8(h>>9&0x7f)); known {
-			fm, _, err := decodeField(b)
+		if _, known := flow.FieldByOXM(uint16(h>>16), uint8(h>>9&0x7f)); known || h>>16 == classPacketRegs {
+			list, _, err := decodeMatchField(b)
 			if err != nil {
 				return nil, err
 			}
-			m = append(m, fm)
+			m = append(m, list...)
 		}
 		b = rest
 	}

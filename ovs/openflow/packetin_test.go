@@ -178,7 +178,7 @@ func TestPacketInsConnect(t *testing.T) {
 			return nil, nil
 		}
 		serveBy(t, open, func(p *peer) {
-			p.send(hello(4))
+			p.send(hello(version))
 			config := p.next(of.Type_SetConfig)
 			if diff := cmp.Diff([]byte{0, 3, 0xff, 0xff}, config[headerLen:]); diff != "" {
 				t.Errorf("configuration (-want +got):\n%s", diff)
@@ -188,7 +188,9 @@ func TestPacketInsConnect(t *testing.T) {
 				t.Errorf("format (-want +got):\n%s", diff)
 			}
 			async := p.next(of.Type_SetAsync)
-			if diff := cmp.Diff([]byte{0, 0, 0, 3, 0, 0, 0, 3}, async[headerLen:headerLen+8]); diff != "" {
+			// Packets of actions to both kinds of roles, and nothing else.
+			want := []byte{0, 0, 0, 8, 0, 0, 0, 0x3b, 0, 1, 0, 8, 0, 0, 0, 0x3b, 0, 2, 0, 8, 0, 0, 0, 0}
+			if diff := cmp.Diff(want, async[headerLen:headerLen+len(want)]); diff != "" {
 				t.Errorf("asynchronous messages (-want +got):\n%s", diff)
 			}
 			barrier := parseHeader(p.next(of.Type_BarrierRequest)).xid
@@ -292,13 +294,10 @@ func TestCountersChoose(t *testing.T) {
 	counted := func(owner string, priority uint16, packets uint64) []byte {
 		f := simple(7, priority, 1)
 		f.Cookie = Cookie(owner)
-		b := reported(t, f)
-		binary.BigEndian.PutUint64(b[32:], packets)
-		binary.BigEndian.PutUint64(b[40:], 100*packets)
-		return b
+		return reported(t, f, packets, 100*packets)
 	}
 	foreign := reported(t, simple(7, 1, 1))
-	foreign = append(foreign[:flowStatsLen:flowStatsLen], 0, 1, 0, 10, 0, 1, 34<<1, 2, 0, 2, 0, 0, 0, 0, 0, 0)
+	foreign = append(foreign[:flowDescLen:flowDescLen], 0, 1, 0, 10, 0, 1, 34<<1, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0)
 	binary.BigEndian.PutUint16(foreign, uint16(len(foreign)))
 	var got []string
 	open := func(ctx context.Context, socket string) (*conn, error) {
@@ -309,7 +308,7 @@ func TestCountersChoose(t *testing.T) {
 		return nil, err
 	}
 	serveBy(t, open, func(p *peer) {
-		p.send(hello(4))
+		p.send(hello(version))
 		m := p.next(of.Type_MultiPartRequest)
 		if table := m[headerLen+8]; table != 7 {
 			t.Errorf("table %d is asked for", table)

@@ -50,7 +50,7 @@ func newGroupEntry(owner string, g flow.Group) (*groupEntry, error) {
 
 // group is the entry as data, for messages to people.
 func (e *groupEntry) group() flow.Group {
-	g, _ := rawGroup{kind: uint8(e.kind), id: e.id, buckets: []byte(e.buckets)}.decode()
+	g, _ := rawGroup{kind: uint8(e.kind), id: e.id, buckets: []byte(e.buckets), properties: groupProperties(e.kind)}.decode()
 	return g
 }
 

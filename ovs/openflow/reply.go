@@ -27,13 +27,6 @@ type rawFlow struct {
 	actions        []byte
 }
 
-// rawGroup is a group as the switch reports it.
-type rawGroup struct {
-	id      uint32
-	kind    uint8
-	buckets []byte
-}
-
 // multipartBody checks a multipart reply and tells whether more parts follow.
 func multipartBody(msg []byte, kind uint16) (body []byte, more bool, err error) {
 	if len(msg) < headerLen+8 {
@@ -46,8 +39,43 @@ func multipartBody(msg []byte, kind uint16) (body []byte, more bool, err error) 
 	return msg[headerLen+8:], flags&of.OFPMPF_REPLY_MORE != 0, nil
 }
 
-// flowStatsLen is the fixed part of a flow in a reply, before its match.
-const flowStatsLen = 48
+// flowDescLen is the fixed part of a flow in a reply, before its match (OpenFlow
+// 1.5.1, 7.3.5.2).
+const flowDescLen = 24
+
+// Statistics of a flow (OpenFlow 1.5.1, 7.2.4.2).
+const (
+	oxsHeaderLen   = 4
+	oxsPacketCount = 0x8002<<7 | 4
+	oxsByteCount   = 0x8002<<7 | 5
+)
+
+// cutStats splits an ofp_stats with its padding from what follows, and returns
+// the counters in it.
+func cutStats(b []byte) (packets, bytes uint64, rest []byte, err error) {
+	if len(b) < oxsHeaderLen {
+		return 0, 0, nil, errShort
+	}
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n < oxsHeaderLen || len(b) < pad8(n) {
+		return 0, 0, nil, errShort
+	}
+	for fields := b[oxsHeaderLen:n]; len(fields) > 0; {
+		h, value, next, err := nextField(fields)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		fields = next
+		switch {
+		case len(value) != 8:
+		case h>>9 == oxsPacketCount:
+			packets = binary.BigEndian.Uint64(value)
+		case h>>9 == oxsByteCount:
+			bytes = binary.BigEndian.Uint64(value)
+		}
+	}
+	return packets, bytes, b[pad8(n):], nil
+}
 
 func parseFlowStats(body []byte) ([]rawFlow, error) {
 	var out []rawFlow
@@ -92,46 +120,7 @@ func (r rawGroup) hash(seed maphash.Seed) uint64 {
 	binary.BigEndian.PutUint32(b[1:], r.id)
 	_, _ = h.Write(b[:])
 	_, _ = h.Write(r.buckets)
+	_ = h.WriteByte(0)
+	_, _ = h.Write(r.properties)
 	return h.Sum64()
-}
-
-func parseGroupDesc(body []byte) ([]rawGroup, error) {
-	var out []rawGroup
-	for len(body) > 0 {
-		if len(body) < 8 {
-			return nil, errShort
-		}
-		n := int(binary.BigEndian.Uint16(body))
-		if n < 8 || n > len(body) {
-			return nil, fmt.Errorf("group description of length %d", n)
-		}
-		out = append(out, rawGroup{kind: body[2], id: binary.BigEndian.Uint32(body[4:]), buckets: body[8:n]})
-		body = body[n:]
-	}
-	return out, nil
-}
-
-func (r rawGroup) decode() (flow.Group, error) {
-	g := flow.Group{ID: r.id, Type: flow.GroupType(r.kind)}
-	for b := r.buckets; len(b) > 0; {
-		if len(b) < bucketLen {
-			return flow.Group{}, errShort
-		}
-		n := int(binary.BigEndian.Uint16(b))
-		if n < bucketLen || n > len(b) {
-			return flow.Group{}, fmt.Errorf("bucket of length %d", n)
-		}
-		bk := flow.Bucket{
-			Weight:     binary.BigEndian.Uint16(b[2:]),
-			WatchPort:  fromAny(binary.BigEndian.Uint32(b[4:])),
-			WatchGroup: fromAny(binary.BigEndian.Uint32(b[8:])),
-		}
-		var err error
-		if bk.Actions, err = decodeActions(b[bucketLen:n]); err != nil {
-			return flow.Group{}, err
-		}
-		g.Buckets = append(g.Buckets, bk)
-		b = b[n:]
-	}
-	return g, nil
 }

@@ -3,6 +3,7 @@
 package openflow
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func (r *raw) UnmarshalBinary(b []byte) error {
 
 func pad8(n int) int { return (n + 7) &^ 7 }
 
-// oxmHeader is the header of a field in a match or an action (OpenFlow 1.3.5,
+// oxmHeader is the header of a field in a match or an action (OpenFlow 1.5.1,
 // 7.2.3.2).
 func oxmHeader(f flow.Field, masked bool) uint32 {
 	info := f.Info()
@@ -67,14 +68,6 @@ func appendMatch(b []byte, m flow.Match) []byte {
 	return b
 }
 
-// The name under which Open vSwitch reports tcp_flags in OpenFlow 1.3: the class
-// of experimenters and the number of the field, and the experimenter, which
-// comes before the value (ONF extension 109). It takes the name of Nicira too.
-const (
-	onfTCPFlags     uint32 = 0xffff<<7 | 42
-	onfExperimenter uint32 = 0x4f4e4600
-)
-
 // nextField cuts one OXM field off b.
 func nextField(b []byte) (header uint32, body, rest []byte, err error) {
 	if len(b) < 4 {
@@ -95,9 +88,6 @@ func decodeField(b []byte) (m flow.FieldMatch, rest []byte, err error) {
 		return flow.FieldMatch{}, nil, err
 	}
 	f, ok := flow.FieldByOXM(uint16(h>>16), uint8(h>>9&0x7f))
-	if h>>9 == onfTCPFlags && len(body) > 4 && binary.BigEndian.Uint32(body) == onfExperimenter {
-		f, ok, body = flow.FieldTCPFlags, true, body[4:]
-	}
 	if !ok {
 		return flow.FieldMatch{}, nil, fmt.Errorf("unknown field %#08x", h)
 	}
@@ -118,14 +108,50 @@ func decodeField(b []byte) (m flow.FieldMatch, rest []byte, err error) {
 func decodeMatch(b []byte) (flow.Match, error) {
 	var m flow.Match
 	for len(b) > 0 {
-		fm, rest, err := decodeField(b)
+		list, rest, err := decodeMatchField(b)
 		if err != nil {
 			return nil, err
 		}
-		m = append(m, fm)
+		m = append(m, list...)
 		b = rest
 	}
 	return m.Canonical(), nil
+}
+
+// The packet registers (OpenFlow 1.5.1, 7.2.3.11), of 64 bits. Open vSwitch takes
+// registers of 32 bits in a match, and reports pairs of them as these.
+const (
+	classPacketRegs = 0x8001
+	packetRegs      = flow.Registers / 2
+	packetRegLen    = 8
+)
+
+// decodeMatchField reads one OXM field of a match: a packet register is one or
+// both of its halves, whichever the match compares.
+func decodeMatchField(b []byte) (list []flow.FieldMatch, rest []byte, err error) {
+	h, body, rest, err := nextField(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := int(h >> 9 & 0x7f)
+	if h>>16 != classPacketRegs || n >= packetRegs {
+		m, rest, err := decodeField(b)
+		return []flow.FieldMatch{m}, rest, err
+	}
+	mask := bytes.Repeat([]byte{0xff}, packetRegLen)
+	switch masked := h>>8&1 == 1; {
+	case masked && len(body) == 2*packetRegLen:
+		mask = body[packetRegLen:]
+	case masked || len(body) != packetRegLen:
+		return nil, nil, fmt.Errorf("packet register %d has %d bytes", n, len(body))
+	}
+	for half := range 2 {
+		value, mask := binary.BigEndian.Uint32(body[4*half:]), binary.BigEndian.Uint32(mask[4*half:])
+		if mask != 0 {
+			list = append(list, flow.Reg(2*n+half, value, mask))
+		}
+	}
+	return list, rest, nil
 }
 
 // cutMatch splits an ofp_match with its padding from what follows and returns

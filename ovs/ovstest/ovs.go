@@ -102,10 +102,10 @@ func (o *OVS) Vsctl(args ...string) string {
 	return o.run("ovs-vsctl", append([]string{"--db=" + o.DB(), "--timeout=20"}, args...)...)
 }
 
-// Ofctl runs ovs-ofctl with OpenFlow 1.3.
+// Ofctl runs ovs-ofctl with OpenFlow 1.5.
 func (o *OVS) Ofctl(args ...string) string {
 	o.t.Helper()
-	return o.run("ovs-ofctl", append([]string{"-O", "OpenFlow13"}, args...)...)
+	return o.run("ovs-ofctl", append([]string{"-O", "OpenFlow15"}, args...)...)
 }
 
 // Appctl runs a command of ovs-vswitchd.

@@ -92,7 +92,7 @@ func TestGoldenFilesAreUnderstood(t *testing.T) {
 		t.Fatalf("golden files: %v, %v", files, err)
 	}
 	for _, f := range files {
-		out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow13", "parse-flows", f).CombinedOutput()
+		out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow15", "parse-flows", f).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v\n%s", f, err, out)
 		}
