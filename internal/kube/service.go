@@ -44,10 +44,14 @@ func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s servic
 	if o.Spec.Type == corev1.ServiceTypeLoadBalancer && s.ExternalLocal {
 		s.HealthCheckPort = p.optionalPort("healthCheckNodePort", o.Spec.HealthCheckNodePort)
 	}
-	byPort := p.endpoints(s.ClusterIPs, own)
+	byPort, some := p.endpoints(s.ClusterIPs, own)
 	for _, port := range o.Spec.Ports {
 		if parsed, ok := p.port(o.Spec.Type, port, s.Ports); ok {
-			parsed.Endpoints = byPort[portKey{port.Name, parsed.Protocol}]
+			key := portKey{port.Name, parsed.Protocol}
+			if _, named := byPort[key]; !named && some {
+				p.problem("port %q of %s has no endpoints, although there are some: its target port must be one that the Pods' containers have", port.Name, parsed.Protocol)
+			}
+			parsed.Endpoints = byPort[key]
 			s.Ports = append(s.Ports, parsed)
 		}
 	}

@@ -149,7 +149,7 @@ func TestParseService(t *testing.T) {
 			s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}, {Name: "b"}}, ForNodes: []discoveryv1.ForNode{{Name: "n2"}}}
 		})}, "default/web [10.96.0.10 fd00:96::10] false\nTCP 80: 10.10.1.2:8080@n1[a b][n2] 198.51.100.7:8080 10.10.1.2:8080 192.0.2.1:8080"},
 		{"a target port that no Pod has", testService(), sl{with(testSlice("a", v4, 8080, "10.10.1.2"), func(s *discoveryv1.EndpointSlice) { s.Ports = nil })},
-			"default/web [10.96.0.10 fd00:96::10] false\nTCP 80:"},
+			"default/web [10.96.0.10 fd00:96::10] false\nTCP 80:\n" + `port "http" of TCP has no endpoints, although there are some: its target port must be one that the Pods' containers have`},
 		{"very many problems", testService(), sl{with(testSlice("a", v4, 8080), func(s *discoveryv1.EndpointSlice) {
 			for i := range 5000 {
 				s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprint(i)}})
@@ -162,7 +162,9 @@ func TestParseService(t *testing.T) {
 		}(), "\n")},
 		{"ports find each other by name and protocol", testService(func(s *corev1.Service) {
 			s.Spec.Ports = []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolUDP, Port: 80}, {Name: "other", Port: 81}}
-		}), sl{testSlice("a", v4, 8080, "10.10.1.2")}, "default/web [10.96.0.10 fd00:96::10] false\nUDP 80:\nTCP 81:"},
+		}), sl{testSlice("a", v4, 8080, "10.10.1.2")}, "default/web [10.96.0.10 fd00:96::10] false\nUDP 80:\nTCP 81:\n" +
+			`port "http" of UDP has no endpoints, although there are some: its target port must be one that the Pods' containers have` + "\n" +
+			`port "other" of TCP has no endpoints, although there are some: its target port must be one that the Pods' containers have`},
 		{"a port without name and protocol", testService(func(s *corev1.Service) { s.Spec.Ports[0].Name = "" }),
 			sl{with(testSlice("a", v4, 8080, "10.10.1.2"), func(s *discoveryv1.EndpointSlice) { s.Ports[0].Name, s.Ports[0].Protocol = nil, nil })},
 			"default/web [10.96.0.10 fd00:96::10] false\nTCP 80: 10.10.1.2:8080"},

@@ -20,12 +20,15 @@ type portKey struct {
 }
 
 // endpoints returns those of all slices of the families in which the Service has
-// ClusterIPs. Any address will do that packets can be sent to: endpoints may be
-// nodes, or outside of the cluster.
-func (p *serviceParser) endpoints(clusterIPs []netip.Addr, own []*discoveryv1.EndpointSlice) map[portKey][]service.Endpoint {
+// ClusterIPs, with a key for every port that a slice has, and whether there are
+// some, be it without a port. Any address will do that packets can be sent to:
+// endpoints may be nodes, or outside of the cluster.
+func (p *serviceParser) endpoints(
+	clusterIPs []netip.Addr, own []*discoveryv1.EndpointSlice,
+) (out map[portKey][]service.Endpoint, some bool) {
 	// The order of slices does not matter to the switch, but to the words.
 	own = slices.SortedFunc(slices.Values(own), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	out := map[portKey][]service.Endpoint{}
+	out = map[portKey][]service.Endpoint{}
 	for _, slice := range own {
 		is4 := slice.AddressType == discoveryv1.AddressTypeIPv4
 		switch {
@@ -45,13 +48,14 @@ func (p *serviceParser) endpoints(clusterIPs []netip.Addr, own []*discoveryv1.En
 			if !ok {
 				continue
 			}
+			some = true
 			for key, port := range ports {
 				parsed.AddrPort = netip.AddrPortFrom(parsed.Addr(), port)
 				out[key] = append(out[key], parsed)
 			}
 		}
 	}
-	return out
+	return out, some
 }
 
 // slicePorts returns the usable ports of a slice. One without a number has none:
