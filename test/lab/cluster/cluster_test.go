@@ -182,7 +182,7 @@ apiVersion: waymark.io/v1alpha1
 kind: BGPPeer
 metadata: {name: tora-ipv4}
 spec:
-  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: rackA}}
+  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: racka}}
   address: "172.30.1.1"
   asn: 65001
   families: [ipv4]
@@ -192,7 +192,7 @@ apiVersion: waymark.io/v1alpha1
 kind: BGPPeer
 metadata: {name: tora-ipv6}
 spec:
-  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: rackA}}
+  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: racka}}
   address: "fd30:0:0:1::1"
   asn: 65001
   families: [ipv6]
@@ -213,7 +213,7 @@ apiVersion: waymark.io/v1alpha1
 kind: BGPPeer
 metadata: {name: tora-ipv6}
 spec:
-  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: rackA}}
+  nodeSelector: {matchLabels: {topology.kubernetes.io/zone: racka}}
   address: "fd30:0:0:1::1"
   asn: 65001
   families: [ipv4, ipv6]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/waymark-net/waymark/test/lab/host"
 	"github.com/waymark-net/waymark/test/lab/imagestore"
@@ -17,8 +18,9 @@ import (
 // RackLabel is the node label that holds the name of the rack.
 const RackLabel = "topology.kubernetes.io/zone"
 
-// RackLabelValue is what nodes of a rack have there.
-func RackLabelValue(rack string) string { return topology.SwitchName(rack) }
+// RackLabelValue is what nodes of a rack have there. It can be part of the name of
+// an object, as suites of others take for granted of zones.
+func RackLabelValue(rack string) string { return strings.ToLower(topology.SwitchName(rack)) }
 
 func (l *Lab) node(h topology.Host) kubernetes.Node {
 	return kubernetes.Node{
