@@ -71,14 +71,14 @@ func TestRenderNFT(t *testing.T) {
 	for _, tt := range rulesets {
 		t.Run(tt.name, func(t *testing.T) {
 			fake := knftables.NewFake(knftables.InetFamily, tableName)
-			n := nft{fake}
-			changed, err := n.apply(context.Background(), tt.rules)
+			n := nft{fake, tableName}
+			changed, err := n.apply(context.Background(), tt.rules.nft())
 			if err != nil || !changed {
 				t.Fatalf("first apply: changed %v, %v", changed, err)
 			}
 			golden(t, fake.Dump())
 			before := fake.LastTransaction
-			changed, err = n.apply(context.Background(), tt.rules)
+			changed, err = n.apply(context.Background(), tt.rules.nft())
 			if err != nil || changed || fake.LastTransaction != before {
 				t.Errorf("second apply: changed %v, %v; want nothing written", changed, err)
 			}
@@ -120,8 +120,8 @@ func TestNFTFindsDrift(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := knftables.NewFake(knftables.InetFamily, tableName)
-			n := nft{fake}
-			if _, err := n.apply(ctx, full(SNATAuto)); err != nil {
+			n := nft{fake, tableName}
+			if _, err := n.apply(ctx, full(SNATAuto).nft()); err != nil {
 				t.Fatal(err)
 			}
 			want := fake.Dump()
@@ -134,11 +134,42 @@ func TestNFTFindsDrift(t *testing.T) {
 			if err := fake.Run(ctx, tx); err != nil {
 				t.Fatal(err)
 			}
-			if changed, err := n.apply(ctx, full(SNATAuto)); err != nil || !changed {
+			if changed, err := n.apply(ctx, full(SNATAuto).nft()); err != nil || !changed {
 				t.Fatalf("apply: changed %v, %v", changed, err)
 			}
 			if diff := cmp.Diff(want, fake.Dump()); diff != "" {
 				t.Errorf("not repaired (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestNFTChanges: whatever differs is exchanged with the whole table, as intervals
+// that come may overlap those that go.
+func TestNFTChanges(t *testing.T) {
+	grown := full(SNATAuto)
+	grown.NodeAddresses = append(grown.NodeAddresses, addrs("172.30.0.13")...)
+	for name, to := range map[string]Ruleset{"a node more": grown, "another mode": full(SNATNever), "nothing": full(SNATAuto)} {
+		t.Run(name, func(t *testing.T) {
+			fake := knftables.NewFake(knftables.InetFamily, tableName)
+			n := nft{fake, tableName}
+			if _, err := n.apply(t.Context(), full(SNATAuto).nft()); err != nil {
+				t.Fatal(err)
+			}
+			before := fake.LastTransaction
+			changed, err := n.change(t.Context(), full(SNATAuto).nft(), to.nft())
+			if want := name != "nothing"; err != nil || changed != want || (fake.LastTransaction != before) != want {
+				t.Fatalf("changed %v, %v; want %v", changed, err, want)
+			}
+			if changed && !strings.Contains(fake.LastTransaction.String(), "delete table inet waymark\n") {
+				t.Errorf("not the whole table:\n%s", fake.LastTransaction)
+			}
+			fresh := knftables.NewFake(knftables.InetFamily, tableName)
+			if _, err := (nft{fresh, tableName}).apply(t.Context(), to.nft()); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(fresh.Dump(), fake.Dump()); d != "" {
+				t.Errorf("-from nothing +changed:\n%s", d)
 			}
 		})
 	}

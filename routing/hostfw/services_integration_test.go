@@ -221,9 +221,7 @@ func TestServicePackets(t *testing.T) {
 				check("everywhere", func(i int) string { return probes[i].everywhere })
 				applyServices(t, fw, chosen, Result{Backend: kind.backend, Changed: true})
 				check("chosen addresses", func(i int) string { return probes[i].chosen })
-				if err := fw.Remove(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				applyServices(t, fw, ServiceRules{}, Result{Backend: kind.backend, Changed: true})
 				check("removed", func(int) string { return "" })
 				if left := serviceRulesOf(t, node); len(left) > 0 {
 					t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
@@ -314,7 +312,7 @@ func TestServicesKnown(t *testing.T) {
 		for i := range uint16(3) {
 			r = nodePorts(ServicePort{tcp, 30001 + i})
 			applyServices(t, fw, r, changed)
-			if fw.generation == 0 {
+			if fw.keeper.generation == 0 {
 				t.Error("an own change makes the table unknown")
 			}
 			if got := node.Exec(t, "nft list set inet waymark-services node-ports"); !strings.Contains(got, fmt.Sprintf("{ tcp . %d }", 30001+i)) {

@@ -21,6 +21,16 @@ const (
 // portsPerRule is how many ports the match multiport takes.
 const portsPerRule = 15
 
+func (r serviceRules) ipt(i ipt) []iptTable { return renderServicesIPT(r, i.is4) }
+
+// beside wants none of the chains, and so nothing once they are gone.
+func (r serviceRules) beside(i ipt, tidy bool) ([]iptTable, error) {
+	if !tidy {
+		return nil, nil
+	}
+	return renderServicesIPT(serviceRules{}, i.is4), nil
+}
+
 // renderServicesIPT says what rules make of the table nat of a family. Chains
 // without rules are not to exist; the order has nothing refer to a chain that
 // does not exist yet, or does no more.

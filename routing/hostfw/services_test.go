@@ -65,21 +65,21 @@ var serviceRulesets = []struct {
 }
 
 // applied is the fake's table after the rules were written.
-func applied(t *testing.T, r ServiceRules) (*knftables.Fake, nftServices) {
+func applied(t *testing.T, r ServiceRules) (*knftables.Fake, nft) {
 	t.Helper()
 	fake := knftables.NewFake(knftables.InetFamily, serviceTableName)
-	n := nftServices{fake}
+	n := nft{fake, serviceTableName}
 	mustApplyServices(t, n, r, true)
 	return fake, n
 }
 
-func mustApplyServices(t *testing.T, n nftServices, r ServiceRules, want bool) {
+func mustApplyServices(t *testing.T, n nft, r ServiceRules, want bool) {
 	t.Helper()
 	rules, err := r.normal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := n.apply(context.Background(), renderServices(rules)); err != nil || changed != want {
+	if changed, err := n.apply(context.Background(), rules.nft()); err != nil || changed != want {
 		t.Fatalf("apply: changed %v, %v; want %v", changed, err, want)
 	}
 }
