@@ -158,10 +158,11 @@ func TestServicesChangeByElements(t *testing.T) {
 }
 
 func TestServicesFromAnyToAny(t *testing.T) {
-	all := append(serviceRulesets[:len(serviceRulesets):len(serviceRulesets)], struct {
+	nothing := ServiceRules{To4: fullServices().To4, To6: fullServices().To6}
+	all := append(slices.Clip(serviceRulesets), struct {
 		name  string
 		rules ServiceRules
-	}{name: "nothing"})
+	}{"nothing", nothing})
 	for _, from := range all {
 		for _, to := range all {
 			if from.name == "nothing" || from.name == to.name {
