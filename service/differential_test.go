@@ -208,7 +208,7 @@ func (n *node) anew(order *rand.Rand) error {
 	}
 	fresh.SetNode(n.cluster.Node)
 	has := map[string]string{}
-	for _, d := range fresh.Flush() {
+	for d := range fresh.Flush() {
 		has[d.Owner] = lines(d)
 	}
 	if d := cmp.Diff(n.held, has); d != "" {
