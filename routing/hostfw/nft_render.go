@@ -22,8 +22,7 @@ func (r Ruleset) nft() nftTable {
 		})
 	}
 	post := nftChain{"postrouting", knftables.NATType, knftables.PostroutingHook, knftables.SNATPriority, []string{"oifname " + gw + " return"}}
-	families := []struct{ ip, suffix, typ string }{{"ip", "-v4", "ipv4_addr"}, {"ip6", "-v6", "ipv6_addr"}}
-	for i, fam := range families {
+	for i, fam := range nftFamilies {
 		if f := r.family(i == 0); f.masquerades() {
 			t.objects["local-pods"+fam.suffix] = intervals(fam.typ, f.local)
 			t.objects["no-masquerade"+fam.suffix] = intervals(fam.typ, f.noMasquerade)

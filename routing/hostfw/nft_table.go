@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"sigs.k8s.io/knftables"
 )
 
@@ -38,6 +39,15 @@ type nftChain struct {
 	hook     knftables.BaseChainHook
 	priority knftables.BaseChainPriority
 	rules    []string
+}
+
+// nftFamilies are the IP families, IPv4 first, in the words of nftables.
+var nftFamilies = [...]struct {
+	number          uint8
+	ip, suffix, typ string
+}{
+	{unix.NFPROTO_IPV4, "ip", "-v4", "ipv4_addr"},
+	{unix.NFPROTO_IPV6, "ip6", "-v6", "ipv6_addr"},
 }
 
 const keySeparator = " . "

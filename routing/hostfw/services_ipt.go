@@ -35,9 +35,9 @@ func (r serviceRules) beside(i ipt, tidy bool) ([]iptTable, error) {
 // without rules are not to exist; the order has nothing refer to a chain that
 // does not exist yet, or does no more.
 func renderServicesIPT(r serviceRules, is4 bool) []iptTable {
-	f, not := r.families[1], []string{"::1/128", "fe80::/10"}
+	f, not := r.family(is4), []string{"::1/128", "fe80::/10"}
 	if is4 {
-		f, not = r.families[0], []string{"127.0.0.0/8"}
+		not = []string{"127.0.0.0/8"}
 	}
 	var all, nodePorts, dnat, output []string
 	for _, a := range f.aliases {

@@ -32,10 +32,8 @@ func (r serviceRules) nft() nftTable {
 	t := nftTable{what: "Services", objects: map[string]nftObject{setNodePorts: ports}}
 	services := nftChain{name: chainServices}
 	var nodePorts []string
-	for i, fam := range []struct{ ip, suffix, typ, not string }{
-		{"ip", "-v4", "ipv4_addr", "127.0.0.0/8"},
-		{"ip6", "-v6", "ipv6_addr", "{ ::1, fe80::/10 }"},
-	} {
+	never := [...]string{"127.0.0.0/8", "{ ::1, fe80::/10 }"}
+	for i, fam := range nftFamilies {
 		f := r.families[i]
 		aliases := nftObject{typ: fam.typ + " . inet_proto . inet_service : " + fam.typ, isMap: true, elements: map[string]string{}}
 		for _, a := range f.aliases {
@@ -47,7 +45,7 @@ func (r serviceRules) nft() nftTable {
 		if !f.to.IsValid() {
 			continue
 		}
-		rule := "meta l4proto . th dport @" + setNodePorts + " " + fam.ip + " daddr != " + fam.not
+		rule := "meta l4proto . th dport @" + setNodePorts + " " + fam.ip + " daddr != " + never[i]
 		if len(f.within) > 0 {
 			t.objects["node-port-addrs"+fam.suffix] = intervals(fam.typ, f.within)
 			rule += " " + fam.ip + " daddr @node-port-addrs" + fam.suffix
