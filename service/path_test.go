@@ -227,13 +227,8 @@ func TestChangeDisturbsNobody(t *testing.T) {
 	})
 }
 
-// updater is a fake or a real switch.
-type updater interface {
-	Update(owner string, flows []flow.Flow, groups []flow.Group) error
-}
-
 // isolate denies everything to and from a Pod that has no other rule.
-func isolate(t *testing.T, sw updater, port uint32, rules ...flow.Flow) {
+func isolate(t *testing.T, sw flowTable, port uint32, rules ...flow.Flow) {
 	t.Helper()
 	flows := append(rules, pipeline.Isolate(pipeline.TableEgressIsolate, port), pipeline.Isolate(pipeline.TableIngressIsolate, port))
 	flows = append(flows, pipeline.JudgeEgress(port)...)

@@ -58,8 +58,14 @@ func switchOf(t *testing.T, flows ...flow.Flow) *ovstest.Switch {
 	return sw
 }
 
+// flowTable is that of a fake or of a real switch.
+type flowTable interface {
+	Update(owner string, flows []flow.Flow, groups []flow.Group) error
+	Delete(owner string)
+}
+
 // flush puts what a Compiler says into the switch.
-func flush(t *testing.T, c *Compiler, sw *ovstest.Switch) []Desired {
+func flush(t *testing.T, c *Compiler, sw flowTable) []Desired {
 	t.Helper()
 	all := slices.Collect(c.Flush())
 	for _, d := range all {
