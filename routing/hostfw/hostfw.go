@@ -45,9 +45,8 @@ func New(p Params) *Firewall { return &Firewall{newKeeper(p, tableName)} }
 
 // Apply makes the host's rules what the ruleset says, in both families; the
 // first call also takes away what the other backend may have left. It writes
-// nothing when all is in place, and if nothing at all has changed in nftables
-// since it saw that, it does not even list. It goes on past errors and returns
-// them joined.
+// nothing when all is in place, and while nothing but this Firewall changes
+// nftables, it does not even list. It goes on past errors and returns them joined.
 func (f *Firewall) Apply(ctx context.Context, r Ruleset) (Result, error) {
 	res, err := f.keeper.apply(ctx, r)
 	if res.Changed {
