@@ -5,6 +5,7 @@ package service
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -163,46 +164,49 @@ func (c *Compiler) replace(k Key, old, next *compiled) {
 	}
 }
 
-// Flush returns what FlushTo hands on.
-func (c *Compiler) Flush() []Desired {
-	var out []Desired
-	c.FlushTo(func(d Desired) { out = append(out, d) })
-	return out
-}
-
-// FlushTo hands on the Services whose flows or groups may be others than at the
-// last Flush: first those that are gone, so that what they held is free, then
+// Flush iterates over the Services whose flows or groups may be others than at
+// the last Flush: first those that are gone, so that what they held is free, then
 // the rest, each in order of their keys. Each is made when the one before has
 // been taken: all at once are many times as large as what they are made from.
-// take must not call the Compiler.
-func (c *Compiler) FlushTo(take func(Desired)) {
-	for _, k := range c.aliases.settle() {
-		c.put(c.services[k].service)
-	}
-	dirty := slices.SortedFunc(maps.Keys(c.dirty), Key.compare)
-	clear(c.dirty)
-	for _, k := range dirty {
-		if _, there := c.services[k]; there {
-			continue
+// What a loop that ends early has not seen comes with the next Flush. The body
+// must not call the Compiler.
+func (c *Compiler) Flush() iter.Seq[Desired] {
+	return func(yield func(Desired) bool) {
+		for _, k := range c.aliases.settle() {
+			c.put(c.services[k].service)
 		}
-		c.rehost = true
-		d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name), Gone: true, Forget: c.toForget(k, c.gone[k])}
+		dirty := slices.SortedFunc(maps.Keys(c.dirty), Key.compare)
+		for _, gone := range []bool{true, false} {
+			for _, k := range dirty {
+				s := c.services[k]
+				if (s == nil) != gone {
+					continue
+				}
+				delete(c.dirty, k)
+				if !yield(c.desired(k, s)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// desired is what is wanted for a Service, which is nil when it is gone.
+func (c *Compiler) desired(k Key, s *compiled) Desired {
+	d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name), Gone: s == nil}
+	if d.Gone {
+		d.Forget = c.toForget(k, c.gone[k])
 		delete(c.gone, k)
-		take(d)
+		c.rehost = true
+		return d
 	}
-	for _, k := range dirty {
-		s, there := c.services[k]
-		if !there {
-			continue
-		}
-		d := Desired{Key: k, Owner: pipeline.OwnerService(k.Namespace, k.Name), Forget: c.toForget(k, s.forget)}
-		s.forget = nil
-		c.render(s, &d)
-		if host := c.hostOf(s); !reflect.DeepEqual(host, s.host) {
-			s.host, c.rehost = host, true
-		}
-		take(d)
+	d.Forget = c.toForget(k, s.forget)
+	s.forget = nil
+	c.render(s, &d)
+	if host := c.hostOf(s); !reflect.DeepEqual(host, s.host) {
+		s.host, c.rehost = host, true
 	}
+	return d
 }
 
 // render makes the flows and groups of a Service.

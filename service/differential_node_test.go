@@ -135,7 +135,7 @@ func (n *node) step(step random.Step) error {
 	}
 	var forgotten []service.Connection
 	seen := map[string]bool{}
-	updates := n.compiler.Flush()
+	updates := slices.Collect(n.compiler.Flush())
 	for _, d := range updates {
 		if err := n.proper(d, states, seen); err != nil {
 			return fmt.Errorf("%s: %w", d.Key, err)
@@ -148,7 +148,7 @@ func (n *node) step(step random.Step) error {
 	if err := n.send(updates); err != nil {
 		return err
 	}
-	if again := n.compiler.Flush(); len(again) > 0 {
+	if again := slices.Collect(n.compiler.Flush()); len(again) > 0 {
 		return fmt.Errorf("%s changes without a change", again[0].Key)
 	}
 	told, changed := n.compiler.Host()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,17 +15,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waymark-net/waymark/internal/testseeds"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/service"
 	"github.com/waymark-net/waymark/service/naive"
 	"github.com/waymark-net/waymark/service/random"
 )
 
-var (
-	cases = flag.Int("cases", defaultCases, "random cases of TestDifferential")
-	plain = flag.Bool("noshrink", false, "leaves a failed case of TestDifferential as long as it is")
-	seed  = flag.Uint64("seed", 1, "of the first case of TestDifferential")
-)
+var plain = flag.Bool("noshrink", false, "leaves a failed case of TestDifferential as long as it is")
 
 const (
 	stepsOfCase   = 6
@@ -38,32 +34,20 @@ const (
 // come back, connections of earlier steps go on. What becomes of them is held
 // against package naive, and so is what the host is told.
 func TestDifferential(t *testing.T) {
-	var next, failed atomic.Int64
 	var count tally
-	var wait sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wait.Go(func() {
-			for failed.Load() == 0 {
-				n := uint64(next.Add(1) - 1)
-				if n >= uint64(*cases) {
-					return
-				}
-				steps := random.New(*seed+n, newCluster()).Steps(stepsOfCase)
-				if err := runCase(steps, *seed+n, &count); err != nil && failed.Add(1) == 1 {
-					t.Errorf("case %d, seed %d: %v", n, *seed+n, err)
-					if *plain {
-						return
-					}
-					steps = random.Shrink(steps, func(s []random.Step) bool { return kind(runCase(s, *seed+n, &tally{})) == kind(err) })
-					t.Errorf("made short: %v\n%s", runCase(steps, *seed+n, &tally{}), text(steps))
-				}
-			}
-		})
-	}
-	wait.Wait()
+	steps := func(seed uint64) []random.Step { return random.New(seed, newCluster()).Steps(stepsOfCase) }
+	seed, err := testseeds.FirstFailure(300, 60, func(seed uint64) error {
+		return runCase(steps(seed), seed, &count)
+	})
 	t.Log(count.String())
-	if failed.Load() == 0 {
+	if err == nil {
 		count.check(t)
+		return
+	}
+	t.Errorf("seed %d: %v", seed, err)
+	if !*plain {
+		short := random.Shrink(steps(seed), func(s []random.Step) bool { return kind(runCase(s, seed, &tally{})) == kind(err) })
+		t.Errorf("made short: %v\n%s", runCase(short, seed, &tally{}), text(short))
 	}
 }
 
@@ -208,7 +192,7 @@ func (n *node) anew(order *rand.Rand) error {
 	}
 	fresh.SetNode(n.cluster.Node)
 	has := map[string]string{}
-	for _, d := range fresh.Flush() {
+	for d := range fresh.Flush() {
 		has[d.Owner] = lines(d)
 	}
 	if d := cmp.Diff(n.held, has); d != "" {

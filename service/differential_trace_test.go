@@ -250,21 +250,8 @@ func leaves(v ovstest.Verdict) string {
 	}
 	var out []string
 	for _, o := range v.Outputs {
-		value := func(fields ...flow.Field) []byte {
-			for _, f := range fields {
-				if m, ok := o.Packet.Get(f); ok {
-					return m.Value
-				}
-			}
-			return make([]byte, 2)
-		}
-		end := func(addr, port []byte) netip.AddrPort {
-			a, _ := netip.AddrFromSlice(addr)
-			return netip.AddrPortFrom(a, uint16(port[0])<<8|uint16(port[1]))
-		}
-		out = append(out, between(o.Port,
-			end(value(flow.FieldIPSrc, flow.FieldIPv6Src), value(flow.FieldTCPSrc, flow.FieldUDPSrc, flow.FieldSCTPSrc)),
-			end(value(flow.FieldIPDst, flow.FieldIPv6Dst), value(flow.FieldTCPDst, flow.FieldUDPDst, flow.FieldSCTPDst))))
+		src, dst := ovstest.Ends(o.Packet)
+		out = append(out, between(o.Port, src, dst))
 	}
 	if len(out) == 0 {
 		return nowhere

@@ -79,8 +79,11 @@ func (n *numbers[N]) settle(w wanting[N], moved bool) {
 }
 
 // remove takes a name's number back. Whoever wanted it moves there.
-func (n *numbers[N]) remove(name N) {
-	for try := 0; ; try++ {
+func (n *numbers[N]) remove(name N) { n.withdraw(name, 0) }
+
+// withdraw takes a name out of the numbers of its row, from one of them on.
+func (n *numbers[N]) withdraw(name N, try int) {
+	for ; ; try++ {
 		number := n.hash(name, try)
 		at, found := n.search(number, name)
 		if !found {
@@ -106,17 +109,7 @@ func (n *numbers[N]) leave(number uint32, at int) {
 		return
 	}
 	next := all[0]
-	for try := next.try + 1; ; try++ {
-		later := n.hash(next.name, try)
-		at, found := n.search(later, next.name)
-		if !found {
-			break
-		}
-		n.leave(later, at)
-		if at == 0 {
-			break
-		}
-	}
+	n.withdraw(next.name, next.try+1)
 	if n.changed != nil {
 		n.changed(next.name)
 	}

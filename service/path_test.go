@@ -95,22 +95,8 @@ func leaves(v ovstest.Verdict) string {
 	if v.Outputs[0].Port == flow.PortController {
 		return "refused"
 	}
-	p := v.Outputs[0].Packet
-	get := func(fields ...flow.Field) []byte {
-		for _, f := range fields {
-			if m, ok := p.Get(f); ok {
-				return m.Value
-			}
-		}
-		return make([]byte, 2)
-	}
-	end := func(addr, port []byte) netip.AddrPort {
-		a, _ := netip.AddrFromSlice(addr)
-		return netip.AddrPortFrom(a, uint16(port[0])<<8|uint16(port[1]))
-	}
-	return fmt.Sprintf("%d: %s -> %s", v.Outputs[0].Port,
-		end(get(flow.FieldIPSrc, flow.FieldIPv6Src), get(flow.FieldTCPSrc, flow.FieldUDPSrc, flow.FieldSCTPSrc)),
-		end(get(flow.FieldIPDst, flow.FieldIPv6Dst), get(flow.FieldTCPDst, flow.FieldUDPDst, flow.FieldSCTPDst)))
+	src, dst := ovstest.Ends(v.Outputs[0].Packet)
+	return fmt.Sprintf("%d: %s -> %s", v.Outputs[0].Port, src, dst)
 }
 
 func check(t *testing.T, what string, v ovstest.Verdict, want string) {
@@ -227,13 +213,8 @@ func TestChangeDisturbsNobody(t *testing.T) {
 	})
 }
 
-// updater is a fake or a real switch.
-type updater interface {
-	Update(owner string, flows []flow.Flow, groups []flow.Group) error
-}
-
 // isolate denies everything to and from a Pod that has no other rule.
-func isolate(t *testing.T, sw updater, port uint32, rules ...flow.Flow) {
+func isolate(t *testing.T, sw flowTable, port uint32, rules ...flow.Flow) {
 	t.Helper()
 	flows := append(rules, pipeline.Isolate(pipeline.TableEgressIsolate, port), pipeline.Isolate(pipeline.TableIngressIsolate, port))
 	flows = append(flows, pipeline.JudgeEgress(port)...)

@@ -72,11 +72,7 @@ func (n *realNode) connect(t *testing.T, services ...Service) {
 	for _, s := range services {
 		n.compiler.Set(s)
 	}
-	for _, d := range n.compiler.Flush() {
-		if err := n.flows.Update(d.Owner, d.Flows, d.Groups); err != nil {
-			t.Fatal(err)
-		}
-	}
+	flush(t, n.compiler, n.flows)
 	n.flows.Complete()
 	ctx, ended := t.Context(), make(chan struct{})
 	go func() {
@@ -132,11 +128,7 @@ func (n *realNode) addOutside(t *testing.T) {
 func (n *realNode) set(t *testing.T, s Service) {
 	t.Helper()
 	n.compiler.Set(s)
-	for _, d := range n.compiler.Flush() {
-		if err := n.flows.Update(d.Owner, d.Flows, d.Groups); err != nil {
-			t.Fatal(err)
-		}
-	}
+	flush(t, n.compiler, n.flows)
 	n.settle(t)
 }
 

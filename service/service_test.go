@@ -4,6 +4,7 @@ package service
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -57,10 +58,16 @@ func switchOf(t *testing.T, flows ...flow.Flow) *ovstest.Switch {
 	return sw
 }
 
+// flowTable is that of a fake or of a real switch.
+type flowTable interface {
+	Update(owner string, flows []flow.Flow, groups []flow.Group) error
+	Delete(owner string)
+}
+
 // flush puts what a Compiler says into the switch.
-func flush(t *testing.T, c *Compiler, sw *ovstest.Switch) []Desired {
+func flush(t *testing.T, c *Compiler, sw flowTable) []Desired {
 	t.Helper()
-	all := c.Flush()
+	all := slices.Collect(c.Flush())
 	for _, d := range all {
 		if d.Gone {
 			sw.Delete(d.Owner)
@@ -197,7 +204,7 @@ func TestSameInputSameFlows(t *testing.T) {
 	if d := cmp.Diff(other.Dump(), sw.Dump()); d != "" {
 		t.Errorf("-fresh +grown:\n%s", d)
 	}
-	if all := c.Flush(); len(all) != 0 {
+	if all := slices.Collect(c.Flush()); len(all) != 0 {
 		t.Errorf("flush without a change: %v", all)
 	}
 }
@@ -208,7 +215,7 @@ func TestFlushNamesWhatChanged(t *testing.T) {
 	b.Name, b.ClusterIPs = "other", []netip.Addr{netip.MustParseAddr("10.96.0.11")}
 	names := func() string {
 		var out []string
-		for _, d := range c.Flush() {
+		for d := range c.Flush() {
 			out = append(out, fmt.Sprintf("%s:%t:%d", d.Key, d.Gone, len(d.Groups)))
 		}
 		return fmt.Sprint(out)
@@ -232,6 +239,14 @@ func TestFlushNamesWhatChanged(t *testing.T) {
 	step("one gone", "[default/web:true:0]")
 	c.Delete(a.Key)
 	step("gone twice", "[]")
+	c.Set(a)
+	c.Delete(b.Key)
+	next, stop := iter.Pull(c.Flush())
+	if d, _ := next(); d.Key != b.Key {
+		t.Errorf("%s comes before what is gone", d.Key)
+	}
+	stop()
+	step("a loop that ended early", "[default/web:false:1]")
 }
 
 func TestPortNamedTwice(t *testing.T) {

@@ -176,12 +176,12 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	s.read(ctx)
 	var forget []service.Connection
 	var changed []string
-	s.compiler.FlushTo(func(d service.Desired) {
+	for d := range s.compiler.Flush() {
 		s.problems.setServed(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
 		forget = append(forget, d.Forget...)
 		changed = append(changed, d.Owner)
 		s.take(d)
-	})
+	}
 	err := s.sendPending()
 	if host, news := s.compiler.Host(); news || first {
 		s.host(host)

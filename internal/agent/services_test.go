@@ -219,11 +219,14 @@ func TestServicesAreTriedAgain(t *testing.T) {
 	r.check(t, "again", "[10.96.0.1] of [service/default/a]")
 }
 
-// TestServicesAskTheNode: at the first run in any case, then when something changes.
+// TestServicesAskTheNode: at the first run in any case, then when something changes;
+// also for nothing, so that what the kernel has of Services goes with the mode.
 func TestServicesAskTheNode(t *testing.T) {
 	r := newServiceRig()
 	r.source.synced = true
 	r.source.set("a", "10.96.0.1")
+	k := service.Key{Namespace: "default", Name: "a"}
+	r.source.services[k].Ports[0].NodePort = 30080
 	r.setMode(config.ServicesAll)
 	r.check(t, "first", "[10.96.0.1] of [service/default/a]")
 	r.check(t, "again", "[10.96.0.1] of [service/default/a]")
@@ -232,7 +235,10 @@ func TestServicesAskTheNode(t *testing.T) {
 	r.setMode(config.ServicesDisabled)
 	r.check(t, "nothing", "[] of []")
 	r.check(t, "nothing again", "[] of []")
-	want := []service.Host{{Routes: []netip.Addr{netip.MustParseAddr("10.96.0.1")}}, {}, {}}
+	want := []service.Host{{
+		Routes:    []netip.Addr{netip.MustParseAddr("10.96.0.1")},
+		NodePorts: []service.NodePort{{Key: k, Protocol: service.TCP, Port: 30080}},
+	}, {}, {}}
 	if d := cmp.Diff(want, r.hosts, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}

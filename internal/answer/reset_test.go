@@ -17,12 +17,12 @@ import (
 func segment(t testing.TB, v6 bool, tcp layers.TCP, payload string) []byte {
 	t.Helper()
 	tcp.SrcPort, tcp.DstPort = 1111, 80
-	ethernet := layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4}
+	kind := layers.EthernetTypeIPv4
 	var network gopacket.SerializableLayer
 	var pseudo gopacket.NetworkLayer
 	if v6 {
 		ip := &layers.IPv6{Version: 6, HopLimit: 9, NextHeader: layers.IPProtocolTCP, SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::2")}
-		network, pseudo, ethernet.EthernetType = ip, ip, layers.EthernetTypeIPv6
+		network, pseudo, kind = ip, ip, layers.EthernetTypeIPv6
 	} else {
 		ip := &layers.IPv4{Version: 4, TTL: 9, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}
 		network, pseudo = ip, ip
@@ -30,12 +30,7 @@ func segment(t testing.TB, v6 bool, tcp layers.TCP, payload string) []byte {
 	if err := tcp.SetNetworkLayerForChecksum(pseudo); err != nil {
 		t.Fatal(err)
 	}
-	buffer := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-		&ethernet, network, &tcp, gopacket.Payload(payload)); err != nil {
-		t.Fatal(err)
-	}
-	return buffer.Bytes()
+	return serialize(t, ethernet(kind), network, &tcp, gopacket.Payload(payload))
 }
 
 // segmentOf reads the segment of a frame.

@@ -3,6 +3,7 @@
 package ovstest
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 
@@ -113,6 +114,28 @@ func With(p Packet, values ...flow.FieldMatch) Packet {
 var swapped = [][2]flow.Field{
 	{flow.FieldIPSrc, flow.FieldIPDst}, {flow.FieldIPv6Src, flow.FieldIPv6Dst},
 	{flow.FieldTCPSrc, flow.FieldTCPDst}, {flow.FieldUDPSrc, flow.FieldUDPDst}, {flow.FieldSCTPSrc, flow.FieldSCTPDst},
+}
+
+// Ends returns where an IP packet comes from and goes to; what has no ports has
+// port 0.
+func Ends(p Packet) (src, dst netip.AddrPort) {
+	value := func(fields ...flow.Field) []byte {
+		for _, f := range fields {
+			if m, ok := p.Get(f); ok {
+				return m.Value
+			}
+		}
+		return nil
+	}
+	end := func(addr, port []byte) netip.AddrPort {
+		a, _ := netip.AddrFromSlice(addr)
+		if len(port) == 0 {
+			return netip.AddrPortFrom(a, 0)
+		}
+		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))
+	}
+	return end(value(flow.FieldIPSrc, flow.FieldIPv6Src), value(flow.FieldTCPSrc, flow.FieldUDPSrc, flow.FieldSCTPSrc)),
+		end(value(flow.FieldIPDst, flow.FieldIPv6Dst), value(flow.FieldTCPDst, flow.FieldUDPDst, flow.FieldSCTPDst))
 }
 
 // Answer is the answer to p as it comes back by h: addresses and ports trade

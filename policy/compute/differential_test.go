@@ -4,29 +4,21 @@ package compute_test
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waymark-net/waymark/internal/testseeds"
 	"github.com/waymark-net/waymark/policy"
 	"github.com/waymark-net/waymark/policy/compute"
 	"github.com/waymark-net/waymark/policy/naive"
 	"github.com/waymark-net/waymark/policy/random"
-)
-
-var (
-	cases = flag.Int("cases", defaultCases, "random cases of TestDifferential")
-	seed  = flag.Uint64("seed", 1, "of the first case of TestDifferential")
 )
 
 const (
@@ -38,25 +30,15 @@ const (
 // step against package naive. What fails is made short and written to
 // testdata/found, which TestFound runs again ever after.
 func TestDifferential(t *testing.T) {
-	var next, failed atomic.Int64
-	var wait sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wait.Go(func() {
-			for failed.Load() == 0 {
-				n := uint64(next.Add(1) - 1)
-				if n >= uint64(*cases) {
-					return
-				}
-				steps := random.New(*seed + n).Steps(stepsOfCase)
-				if err := run(steps, *seed+n); err != nil && failed.Add(1) == 1 {
-					t.Errorf("case %d: %v", n, err)
-					steps = random.Shrink(steps, func(s []random.Step) bool { return run(s, *seed+n) != nil })
-					t.Errorf("made short: %v\n%s", run(steps, *seed+n), keep(t, steps, *seed+n))
-				}
-			}
-		})
+	steps := func(seed uint64) []random.Step { return random.New(seed).Steps(stepsOfCase) }
+	seed, err := testseeds.FirstFailure(10000, 1000, func(seed uint64) error {
+		return run(steps(seed), seed)
+	})
+	if err != nil {
+		t.Errorf("seed %d: %v", seed, err)
+		short := random.Shrink(steps(seed), func(s []random.Step) bool { return run(s, seed) != nil })
+		t.Errorf("made short: %v\n%s", run(short, seed), keep(t, short, seed))
 	}
-	wait.Wait()
 }
 
 type found struct {

@@ -36,10 +36,7 @@ func (t translations) stale(dst netip.AddrPort, to netip.Addr) bool {
 
 // of returns where packets to an address of the node go.
 func (t translations) of(dst netip.AddrPort) netip.Addr {
-	f := t.want.families[1]
-	if dst.Addr().Is4() {
-		f = t.want.families[0]
-	}
+	f := t.want.family(dst.Addr().Is4())
 	for _, a := range f.aliases {
 		if a.Protocol == unix.IPPROTO_UDP && a.Addr == dst {
 			return a.To
@@ -111,7 +108,7 @@ func forgetUDP(changed map[uint16]bool, want serviceRules) (int, error) {
 	var errs []error
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		var found [][]byte
-		req := conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
+		req := netfilterRequest(unix.NFNL_SUBSYS_CTNETLINK, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
 		err := req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(m []byte) bool {
 			if f, ok := parseUDPFlow(m); ok && t.stale(f.dst, f.to) {
 				found = append(found, slices.Clone(f.tuple))
@@ -122,7 +119,7 @@ func forgetUDP(changed map[uint16]bool, want serviceRules) (int, error) {
 			errs = append(errs, fmt.Errorf("listing connections: %w", err))
 		}
 		for _, tuple := range found {
-			del := conntrackRequest(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, family)
+			del := netfilterRequest(unix.NFNL_SUBSYS_CTNETLINK, nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, family)
 			del.AddData(nl.NewRtAttr(nl.CTA_TUPLE_ORIG|unix.NLA_F_NESTED, tuple))
 			if _, err := del.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 				errs = append(errs, fmt.Errorf("forgetting a connection: %w", err))
@@ -132,12 +129,6 @@ func forgetUDP(changed map[uint16]bool, want serviceRules) (int, error) {
 		}
 	}
 	return n, errors.Join(errs...)
-}
-
-func conntrackRequest(message, flags int, family uint8) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|message, flags)
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
-	return req
 }
 
 // udpFlow is a connection of UDP in conntrack's default zone.

@@ -66,14 +66,14 @@ func TestUDPFollowsRules(t *testing.T) {
 							t.Fatalf("%s: before its time: %q", step.name, got)
 						}
 					}
-					applyServices(t, fw, step.rules, changed)
+					mustApply(t, fw, step.rules, changed)
 					for _, p := range [][3]string{{"172.30.0.99", "172.30.0.11", step.v4}, {"fd30::99", "fd30::11", step.v6}} {
 						if got, want := ask(p[0], p[1], step.port, deadline), fmt.Sprintf("%s asked by %s", p[2], p[0]); got != want {
 							t.Errorf("%s: %q, want %q", step.name, got, want)
 						}
 					}
 				}
-				applyServices(t, fw, ServiceRules{}, changed)
+				mustApply(t, fw, ServiceRules{}, changed)
 				if got := ask("172.30.0.99", "172.30.0.11", 30080, silence); got != "" {
 					t.Errorf("after the end of the Service: %q", got)
 				}

@@ -39,9 +39,10 @@
 //
 // # How it is called
 //
-// [Firewall.Apply] is called by one goroutine, when the ruleset changes and
-// from time to time: it reads what is there, and writes only if that differs.
-// Rules are recognised by a hash of their text in their comment, sets by their
-// elements; so a rule removed, added or reordered by hand is found. The same
-// goes for [ServiceFirewall.Apply], which writes single elements of sets.
+// [Firewall.Apply] and [ServiceFirewall.Apply] are called by one goroutine each,
+// when the rules change and from time to time: they read what is there, and write
+// only if that differs. Rules are recognised by a hash of their text in their
+// comment, sets by their elements; so a rule removed, added or reordered by hand
+// is found. Where only elements differ, other than intervals, only these are
+// written. Rules that are wanted no more are taken away by an Apply without them.
 package hostfw

@@ -13,9 +13,7 @@ import (
 // (NFT_MSG_GETGEN). Every change to any table counts it up, changes by the nft
 // kind of iptables included.
 func generation() (uint32, error) {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
-	msgs, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	msgs, err := netfilterRequest(unix.NFNL_SUBSYS_NFTABLES, unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
 		return 0, fmt.Errorf("asking for the generation of nftables: %w", err)
 	}
@@ -35,4 +33,11 @@ func generation() (uint32, error) {
 		}
 	}
 	return 0, fmt.Errorf("asking for the generation of nftables: no answer")
+}
+
+// netfilterRequest is a message to a subsystem of netfilter, without attributes.
+func netfilterRequest(subsystem, message, flags int, family uint8) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(subsystem<<8|message, flags)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+	return req
 }

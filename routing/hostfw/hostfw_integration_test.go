@@ -189,12 +189,6 @@ func TestSources(t *testing.T) {
 						}
 					}
 				}
-				if err := fw.Remove(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				if left := ourRules(t, node); left != "" {
-					t.Errorf("left behind:\n%s", left)
-				}
 			})
 		})
 	}
@@ -208,9 +202,14 @@ func packetRules(mode SNAT) Ruleset {
 	return r
 }
 
-func mustApply(t *testing.T, fw *Firewall, r Ruleset, want Result) {
+// firewall is a Firewall or a ServiceFirewall.
+type firewall[R any] interface {
+	Apply(ctx context.Context, rules R) (Result, error)
+}
+
+func mustApply[R any](t *testing.T, fw firewall[R], rules R, want Result) {
 	t.Helper()
-	got, err := fw.Apply(t.Context(), r)
+	got, err := fw.Apply(t.Context(), rules)
 	if err != nil || got != want {
 		t.Fatalf("Apply: %+v, %v; want %+v", got, err, want)
 	}
@@ -267,8 +266,8 @@ func TestDrift(t *testing.T) {
 				mustApply(t, fw, r, Result{Backend: kind.backend, Changed: true})
 				want := ourRules(t, node)
 				mustApply(t, fw, r, Result{Backend: kind.backend})
-				if legacy := kind.program == "legacy"; (fw.generation != 0) == legacy {
-					t.Errorf("generation %d: with nftables alone it saves the listing, otherwise not", fw.generation)
+				if legacy := kind.program == "legacy"; (fw.keeper.generation != 0) == legacy {
+					t.Errorf("generation %d: with nftables alone it saves the listing, otherwise not", fw.keeper.generation)
 				}
 				for _, line := range damages[kind.backend] {
 					node.Exec(t, line)
@@ -356,14 +355,18 @@ func TestSwitchedNIC(t *testing.T) {
 
 // TestChangeOfBackend looks whether a backend takes away what the other left.
 func TestChangeOfBackend(t *testing.T) {
+	t.Run("Pods", func(t *testing.T) { changeOfBackend(t, New, full(SNATAuto), tableName) })
+	t.Run("Services", func(t *testing.T) { changeOfBackend(t, NewServices, fullServices(), serviceTableName) })
+}
+
+func changeOfBackend[F firewall[R], R any](t *testing.T, firewall func(Params) F, r R, table string) {
 	testnet.Run(t, func(t *testing.T, node *testnet.Namespace) {
-		r := full(SNATAuto)
-		mustApply(t, New(Params{Backend: NFTables}), r, Result{Backend: NFTables, Changed: true})
-		mustApply(t, New(Params{Backend: IPTables}), r, Result{Backend: IPTables, Changed: true})
-		if err := node.Try("nft list table inet waymark"); err == nil {
+		mustApply(t, firewall(Params{Backend: NFTables}), r, Result{Backend: NFTables, Changed: true})
+		mustApply(t, firewall(Params{Backend: IPTables}), r, Result{Backend: IPTables, Changed: true})
+		if err := node.Try("nft list table inet " + table); err == nil {
 			t.Error("the table of nftables is still there")
 		}
-		mustApply(t, New(Params{}), r, Result{Backend: NFTables, Changed: true})
+		mustApply(t, firewall(Params{}), r, Result{Backend: NFTables, Changed: true})
 		if got := node.Exec(t, "iptables-save") + node.Exec(t, "ip6tables-save"); strings.Contains(got, "WAYMARK") {
 			t.Errorf("rules of iptables are still there:\n%s", got)
 		}

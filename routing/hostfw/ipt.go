@@ -138,9 +138,6 @@ func (i ipt) apply(ctx context.Context, want []iptTable) (bool, error) {
 	return changed, errors.Join(errs...)
 }
 
-// remove takes all of ours away and returns whether there was anything.
-func (i ipt) remove(ctx context.Context) (bool, error) { return i.apply(ctx, places[:]) }
-
 // drops says whether FORWARD does away with what no rule accepts.
 func (i ipt) drops() (bool, error) {
 	if !i.has("filter") {

@@ -34,6 +34,25 @@ var places = [...]iptTable{
 	{table: "nat", builtin: "POSTROUTING", chains: []iptChain{{name: chainPostrouting}, {name: chainSNAT}}},
 }
 
+func (r Ruleset) ipt(i ipt) []iptTable { return renderIPT(r, i.is4, i.client.HasRandomFully()) }
+
+// beside wants acceptance where that iptables drops, and, when tidying up, nothing
+// in the other tables.
+func (r Ruleset) beside(i ipt, tidy bool) ([]iptTable, error) {
+	drops, err := i.drops()
+	var out []iptTable
+	for _, p := range places {
+		switch {
+		case p.table == "filter" && drops:
+			p.chains = []iptChain{{chainForward, acceptRules(r.Gateway)}}
+			out = append(out, p)
+		case p.table == "filter" || tidy:
+			out = append(out, p)
+		}
+	}
+	return out, err
+}
+
 // renderIPT says what a ruleset makes of the tables of a family, in the order
 // of places. Chains without rules are not to exist.
 func renderIPT(r Ruleset, is4, fullyRandom bool) []iptTable {

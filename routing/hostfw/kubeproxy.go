@@ -36,13 +36,9 @@ func KubeProxyRules() ([]string, error) {
 			found = append(found, fmt.Sprintf(format, args...))
 		}
 	}
-	nftFamilies := [...]struct {
-		number uint8
-		name   string
-	}{{unix.NFPROTO_IPV4, "ip"}, {unix.NFPROTO_IPV6, "ip6"}}
 	for _, fam := range nftFamilies {
 		there, err := hasNFT(unix.NFT_MSG_GETTABLE, fam.number, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(kubeProxyTable)))
-		note(there, err, "nftables table %s %s", fam.name, kubeProxyTable)
+		note(there, err, "nftables table %s %s", fam.ip, kubeProxyTable)
 	}
 	for i, fam := range families {
 		// The nft kind of iptables keeps its rules in tables of nftables.
@@ -67,8 +63,7 @@ func KubeProxyRules() ([]string, error) {
 
 // hasNFT asks nftables for an object by its name.
 func hasNFT(message int, family uint8, attrs ...*nl.RtAttr) (bool, error) {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, 0)
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+	req := netfilterRequest(unix.NFNL_SUBSYS_NFTABLES, message, 0, family)
 	for _, a := range attrs {
 		req.AddData(a)
 	}

@@ -3,8 +3,8 @@
 package hostfw
 
 import (
-	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,78 +67,125 @@ var rulesets = []struct {
 	{"noPods", Ruleset{Gateway: "wm-gw0", SNAT: SNATAuto}},
 }
 
+// applied is the fake's table after it was written.
+func applied(t *testing.T, name string, want nftTable) (*knftables.Fake, nft) {
+	t.Helper()
+	fake := knftables.NewFake(knftables.InetFamily, name)
+	n := nft{fake, name}
+	mustWrite(t, n, want, true)
+	return fake, n
+}
+
+func mustWrite(t *testing.T, n nft, want nftTable, changes bool) {
+	t.Helper()
+	if changed, err := n.apply(t.Context(), want); err != nil || changed != changes {
+		t.Fatalf("apply: changed %v, %v; want %v", changed, err, changes)
+	}
+}
+
+// goldenNFT compares what is written with the file of the test, and looks whether
+// it is found to be in place.
+func goldenNFT(t *testing.T, name string, want nftTable) {
+	t.Helper()
+	fake, n := applied(t, name, want)
+	golden(t, fake.Dump())
+	before := fake.LastTransaction
+	mustWrite(t, n, want, false)
+	if fake.LastTransaction != before {
+		t.Error("the second apply wrote")
+	}
+}
+
 func TestRenderNFT(t *testing.T) {
 	for _, tt := range rulesets {
-		t.Run(tt.name, func(t *testing.T) {
-			fake := knftables.NewFake(knftables.InetFamily, tableName)
-			n := nft{fake}
-			changed, err := n.apply(context.Background(), tt.rules)
-			if err != nil || !changed {
-				t.Fatalf("first apply: changed %v, %v", changed, err)
-			}
-			golden(t, fake.Dump())
-			before := fake.LastTransaction
-			changed, err = n.apply(context.Background(), tt.rules)
-			if err != nil || changed || fake.LastTransaction != before {
-				t.Errorf("second apply: changed %v, %v; want nothing written", changed, err)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { goldenNFT(t, tableName, tt.rules.nft()) })
 	}
+}
+
+// goldenIPT compares what is written into empty tables with the file of the test.
+func goldenIPT(t *testing.T, tables []iptTable) {
+	t.Helper()
+	var b strings.Builder
+	for _, table := range tables {
+		b.WriteString(table.restore(iptState{}))
+	}
+	golden(t, b.String())
 }
 
 func TestRenderIPT(t *testing.T) {
 	for _, tt := range rulesets {
 		for name, is4 := range map[string]bool{"iptables": true, "ip6tables": false} {
-			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				var b strings.Builder
-				for _, table := range renderIPT(tt.rules, is4, true) {
-					b.WriteString(table.restore(iptState{}))
-				}
-				golden(t, b.String())
-			})
+			t.Run(tt.name+"/"+name, func(t *testing.T) { goldenIPT(t, renderIPT(tt.rules, is4, true)) })
 		}
 	}
 }
 
+// sorted is what the fake has, with elements in order.
+func sorted(fake *knftables.Fake) []string {
+	lines := strings.Split(fake.Dump(), "\n")
+	first := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "add element") })
+	slices.Sort(lines[first:])
+	return lines
+}
+
+// repairs looks whether damage to the table is found and undone.
+func repairs(t *testing.T, name string, table nftTable, damage func(tx *knftables.Transaction)) {
+	t.Helper()
+	fake, n := applied(t, name, table)
+	want := sorted(fake)
+	tx := fake.NewTransaction()
+	damage(tx)
+	if err := fake.Run(t.Context(), tx); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, n, table, true)
+	if diff := cmp.Diff(want, sorted(fake)); diff != "" {
+		t.Errorf("not repaired (-want +got):\n%s", diff)
+	}
+}
+
 func TestNFTFindsDrift(t *testing.T) {
-	ctx := context.Background()
-	for name, damage := range map[string]func(tx *knftables.Transaction, rules []*knftables.Rule){
-		"table gone": func(tx *knftables.Transaction, _ []*knftables.Rule) { tx.Delete(&knftables.Table{}) },
-		"rule gone": func(tx *knftables.Transaction, rules []*knftables.Rule) {
-			tx.Delete(&knftables.Rule{Chain: rules[0].Chain, Handle: rules[0].Handle})
+	for name, damage := range map[string]func(tx *knftables.Transaction){
+		"table gone": func(tx *knftables.Transaction) { tx.Delete(&knftables.Table{}) },
+		"all rules but one gone": func(tx *knftables.Transaction) {
+			const kept = `oifname "wm-gw0" return`
+			tx.Flush(&knftables.Chain{Name: "postrouting"})
+			tx.Add(&knftables.Rule{Chain: "postrouting", Rule: kept, Comment: knftables.PtrTo(fingerprint(kept))})
 		},
-		"rule added": func(tx *knftables.Transaction, _ []*knftables.Rule) {
+		"rule added": func(tx *knftables.Transaction) {
 			tx.Insert(&knftables.Rule{Chain: "postrouting", Rule: "accept"})
 		},
-		"element gone": func(tx *knftables.Transaction, _ []*knftables.Rule) {
+		"element gone": func(tx *knftables.Transaction) {
 			tx.Delete(&knftables.Element{Set: "no-masquerade-v4", Key: []string{"172.30.0.12"}})
 		},
-		"element added": func(tx *knftables.Transaction, _ []*knftables.Rule) {
+		"element added": func(tx *knftables.Transaction) {
 			tx.Add(&knftables.Element{Set: "no-masquerade-v4", Key: []string{"203.0.113.13"}})
 		},
-		"chain added": func(tx *knftables.Transaction, _ []*knftables.Rule) { tx.Add(&knftables.Chain{Name: "other"}) },
+		"chain added": func(tx *knftables.Transaction) { tx.Add(&knftables.Chain{Name: "other"}) },
 	} {
+		t.Run(name, func(t *testing.T) { repairs(t, tableName, full(SNATAuto).nft(), damage) })
+	}
+}
+
+// TestNFTChanges: whatever differs is exchanged with the whole table, as intervals
+// that come may overlap those that go.
+func TestNFTChanges(t *testing.T) {
+	grown := full(SNATAuto)
+	grown.NodeAddresses = append(grown.NodeAddresses, addrs("172.30.0.13")...)
+	for name, to := range map[string]Ruleset{"a node more": grown, "another mode": full(SNATNever), "nothing": full(SNATAuto)} {
 		t.Run(name, func(t *testing.T) {
-			fake := knftables.NewFake(knftables.InetFamily, tableName)
-			n := nft{fake}
-			if _, err := n.apply(ctx, full(SNATAuto)); err != nil {
-				t.Fatal(err)
+			fake, n := applied(t, tableName, full(SNATAuto).nft())
+			before := fake.LastTransaction
+			changed, err := n.change(t.Context(), full(SNATAuto).nft(), to.nft())
+			if want := name != "nothing"; err != nil || changed != want || (fake.LastTransaction != before) != want {
+				t.Fatalf("changed %v, %v; want %v", changed, err, want)
 			}
-			want := fake.Dump()
-			rules, err := fake.ListRules(ctx, "postrouting")
-			if err != nil {
-				t.Fatal(err)
+			if changed && !strings.Contains(fake.LastTransaction.String(), "delete table inet waymark\n") {
+				t.Errorf("not the whole table:\n%s", fake.LastTransaction)
 			}
-			tx := fake.NewTransaction()
-			damage(tx, rules)
-			if err := fake.Run(ctx, tx); err != nil {
-				t.Fatal(err)
-			}
-			if changed, err := n.apply(ctx, full(SNATAuto)); err != nil || !changed {
-				t.Fatalf("apply: changed %v, %v", changed, err)
-			}
-			if diff := cmp.Diff(want, fake.Dump()); diff != "" {
-				t.Errorf("not repaired (-want +got):\n%s", diff)
+			fresh, _ := applied(t, tableName, to.nft())
+			if d := cmp.Diff(fresh.Dump(), fake.Dump()); d != "" {
+				t.Errorf("-from nothing +changed:\n%s", d)
 			}
 		})
 	}

@@ -57,6 +57,13 @@ type serviceFamily struct {
 	aliases []ServiceAlias
 }
 
+func (r serviceRules) family(is4 bool) serviceFamily {
+	if is4 {
+		return r.families[0]
+	}
+	return r.families[1]
+}
+
 // empty says that nothing is wanted.
 func (r serviceRules) empty() bool {
 	return len(r.ports)+len(r.families[0].aliases)+len(r.families[1].aliases) == 0

@@ -149,14 +149,6 @@ func withAliases(r ServiceRules) ServiceRules {
 	return r
 }
 
-func applyServices(t *testing.T, fw *ServiceFirewall, r ServiceRules, want Result) {
-	t.Helper()
-	got, err := fw.Apply(t.Context(), r)
-	if err != nil || got != want {
-		t.Fatalf("Apply: %+v, %v; want %+v", got, err, want)
-	}
-}
-
 // TestServicePackets looks at where packets to addresses of the node go, and
 // which source they have there, on a host that masquerades Pods and forwards
 // nothing by itself.
@@ -217,13 +209,11 @@ func TestServicePackets(t *testing.T) {
 						}
 					}
 				}
-				applyServices(t, fw, everywhere, Result{Backend: kind.backend, Changed: true})
+				mustApply(t, fw, everywhere, Result{Backend: kind.backend, Changed: true})
 				check("everywhere", func(i int) string { return probes[i].everywhere })
-				applyServices(t, fw, chosen, Result{Backend: kind.backend, Changed: true})
+				mustApply(t, fw, chosen, Result{Backend: kind.backend, Changed: true})
 				check("chosen addresses", func(i int) string { return probes[i].chosen })
-				if err := fw.Remove(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				mustApply(t, fw, ServiceRules{}, Result{Backend: kind.backend, Changed: true})
 				check("removed", func(int) string { return "" })
 				if left := serviceRulesOf(t, node); len(left) > 0 {
 					t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
@@ -280,20 +270,20 @@ func TestServicesDrift(t *testing.T) {
 				node.Exec(t, "nft add table inet foreign")
 				fw, r := NewServices(Params{Backend: kind.backend}), fullServices()
 				r.NodePortAddrs = prefixes("172.30.0.0/24", "10.0.0.1/32", "fd30::/64")
-				applyServices(t, fw, ServiceRules{}, Result{Backend: kind.backend})
-				applyServices(t, fw, r, Result{Backend: kind.backend, Changed: true})
+				mustApply(t, fw, ServiceRules{}, Result{Backend: kind.backend})
+				mustApply(t, fw, r, Result{Backend: kind.backend, Changed: true})
 				want := serviceRulesOf(t, node)
-				applyServices(t, fw, r, Result{Backend: kind.backend})
+				mustApply(t, fw, r, Result{Backend: kind.backend})
 				for _, line := range damages[kind.backend] {
 					node.Exec(t, line)
-					applyServices(t, fw, r, Result{Backend: kind.backend, Changed: true, Drift: true})
-					applyServices(t, fw, r, Result{Backend: kind.backend})
+					mustApply(t, fw, r, Result{Backend: kind.backend, Changed: true, Drift: true})
+					mustApply(t, fw, r, Result{Backend: kind.backend})
 					if diff := cmp.Diff(want, serviceRulesOf(t, node)); diff != "" {
 						t.Errorf("after %q (-want +got):\n%s", line, diff)
 					}
 				}
-				applyServices(t, fw, ServiceRules{}, Result{Backend: kind.backend, Changed: true})
-				applyServices(t, fw, ServiceRules{}, Result{Backend: kind.backend})
+				mustApply(t, fw, ServiceRules{}, Result{Backend: kind.backend, Changed: true})
+				mustApply(t, fw, ServiceRules{}, Result{Backend: kind.backend})
 				if left := serviceRulesOf(t, node); len(left) > 0 {
 					t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 				}
@@ -309,45 +299,28 @@ func TestServicesKnown(t *testing.T) {
 	testnet.Run(t, func(t *testing.T, node *testnet.Namespace) {
 		fw, r := NewServices(Params{}), nodePorts(ServicePort{tcp, 30000})
 		changed, same := Result{Backend: NFTables, Changed: true}, Result{Backend: NFTables}
-		applyServices(t, fw, r, changed)
-		applyServices(t, fw, r, same)
+		mustApply(t, fw, r, changed)
+		mustApply(t, fw, r, same)
 		for i := range uint16(3) {
 			r = nodePorts(ServicePort{tcp, 30001 + i})
-			applyServices(t, fw, r, changed)
-			if fw.generation == 0 {
+			mustApply(t, fw, r, changed)
+			if fw.keeper.generation == 0 {
 				t.Error("an own change makes the table unknown")
 			}
 			if got := node.Exec(t, "nft list set inet waymark-services node-ports"); !strings.Contains(got, fmt.Sprintf("{ tcp . %d }", 30001+i)) {
 				t.Errorf("set:\n%s", got)
 			}
-			applyServices(t, fw, r, same)
+			mustApply(t, fw, r, same)
 		}
 		node.Exec(t, "nft flush set inet waymark-services node-ports")
-		applyServices(t, fw, r, Result{Backend: NFTables, Changed: true, Drift: true})
-		applyServices(t, fw, r, same)
+		mustApply(t, fw, r, Result{Backend: NFTables, Changed: true, Drift: true})
+		mustApply(t, fw, r, same)
 		node.Exec(t, "nft delete table inet waymark-services")
 		r = nodePorts(ServicePort{tcp, 30009})
-		applyServices(t, fw, r, changed)
-		applyServices(t, fw, r, same)
-		applyServices(t, fw, ServiceRules{}, changed)
-		applyServices(t, fw, ServiceRules{}, same)
-	})
-}
-
-// TestServicesChangeOfBackend looks whether a backend takes away what the other
-// left.
-func TestServicesChangeOfBackend(t *testing.T) {
-	testnet.Run(t, func(t *testing.T, node *testnet.Namespace) {
-		r := fullServices()
-		applyServices(t, NewServices(Params{Backend: NFTables}), r, Result{Backend: NFTables, Changed: true})
-		applyServices(t, NewServices(Params{Backend: IPTables}), r, Result{Backend: IPTables, Changed: true})
-		if err := node.Try("nft list table inet waymark-services"); err == nil {
-			t.Error("the table of nftables is still there")
-		}
-		applyServices(t, NewServices(Params{}), r, Result{Backend: NFTables, Changed: true})
-		if got := node.Exec(t, "iptables-save") + node.Exec(t, "ip6tables-save"); strings.Contains(got, "WAYMARK") {
-			t.Errorf("rules of iptables are still there:\n%s", got)
-		}
+		mustApply(t, fw, r, changed)
+		mustApply(t, fw, r, same)
+		mustApply(t, fw, ServiceRules{}, changed)
+		mustApply(t, fw, ServiceRules{}, same)
 	})
 }
 
@@ -363,7 +336,7 @@ func TestManyNodePorts(t *testing.T) {
 					changed bool
 				}{{2000, true}, {2000, false}, {2000, false}, {2001, true}, {2001, false}} {
 					start := time.Now()
-					applyServices(t, fw, nodePorts(manyPorts(step.ports)...), Result{Backend: kind.backend, Changed: step.changed})
+					mustApply(t, fw, nodePorts(manyPorts(step.ports)...), Result{Backend: kind.backend, Changed: step.changed})
 					t.Logf("%d ports, changed %v: %v", step.ports, step.changed, time.Since(start))
 				}
 			})

@@ -21,13 +21,23 @@ const (
 // portsPerRule is how many ports the match multiport takes.
 const portsPerRule = 15
 
+func (r serviceRules) ipt(i ipt) []iptTable { return renderServicesIPT(r, i.is4) }
+
+// beside wants none of the chains, and so nothing once they are gone.
+func (r serviceRules) beside(i ipt, tidy bool) ([]iptTable, error) {
+	if !tidy {
+		return nil, nil
+	}
+	return renderServicesIPT(serviceRules{}, i.is4), nil
+}
+
 // renderServicesIPT says what rules make of the table nat of a family. Chains
 // without rules are not to exist; the order has nothing refer to a chain that
 // does not exist yet, or does no more.
 func renderServicesIPT(r serviceRules, is4 bool) []iptTable {
-	f, not := r.families[1], []string{"::1/128", "fe80::/10"}
+	f, not := r.family(is4), []string{"::1/128", "fe80::/10"}
 	if is4 {
-		f, not = r.families[0], []string{"127.0.0.0/8"}
+		not = []string{"127.0.0.0/8"}
 	}
 	var all, nodePorts, dnat, output []string
 	for _, a := range f.aliases {

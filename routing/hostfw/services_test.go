@@ -3,7 +3,6 @@
 package hostfw
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,45 +63,15 @@ var serviceRulesets = []struct {
 	{"manyPorts", ServiceRules{NodePorts: append(manyPorts(31), ServicePort{udp, 30000}), To4: netip.MustParseAddr("169.254.87.78")}},
 }
 
-// applied is the fake's table after the rules were written.
-func applied(t *testing.T, r ServiceRules) (*knftables.Fake, nftServices) {
+// serviceTable is what the rules make of nftables.
+func serviceTable(t *testing.T, r ServiceRules) nftTable {
 	t.Helper()
-	fake := knftables.NewFake(knftables.InetFamily, serviceTableName)
-	n := nftServices{fake}
-	mustApplyServices(t, n, r, true)
-	return fake, n
-}
-
-func mustApplyServices(t *testing.T, n nftServices, r ServiceRules, want bool) {
-	t.Helper()
-	rules, err := r.normal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if changed, err := n.apply(context.Background(), renderServices(rules)); err != nil || changed != want {
-		t.Fatalf("apply: changed %v, %v; want %v", changed, err, want)
-	}
-}
-
-// sorted is what the fake has, with elements in order.
-func sorted(fake *knftables.Fake) []string {
-	lines := strings.Split(fake.Dump(), "\n")
-	first := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "add element") })
-	slices.Sort(lines[first:])
-	return lines
+	return normal(t, r).nft()
 }
 
 func TestRenderServicesNFT(t *testing.T) {
 	for _, tt := range serviceRulesets {
-		t.Run(tt.name, func(t *testing.T) {
-			fake, n := applied(t, tt.rules)
-			golden(t, fake.Dump())
-			before := fake.LastTransaction
-			mustApplyServices(t, n, tt.rules, false)
-			if fake.LastTransaction != before {
-				t.Error("the second apply wrote")
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { goldenNFT(t, serviceTableName, serviceTable(t, tt.rules)) })
 	}
 }
 
@@ -110,15 +79,7 @@ func TestRenderServicesIPT(t *testing.T) {
 	for _, tt := range serviceRulesets {
 		for name, is4 := range map[string]bool{"iptables": true, "ip6tables": false} {
 			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				rules, err := tt.rules.normal()
-				if err != nil {
-					t.Fatal(err)
-				}
-				var b strings.Builder
-				for _, table := range renderServicesIPT(rules, is4) {
-					b.WriteString(table.restore(iptState{}))
-				}
-				golden(t, b.String())
+				goldenIPT(t, renderServicesIPT(normal(t, tt.rules), is4))
 			})
 		}
 	}
@@ -143,13 +104,13 @@ func TestServicesChangeByElements(t *testing.T) {
 				"add element inet waymark-services aliases-v4 { 172.30.0.11 . 17 . 53 : 169.254.96.9 }\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fake, n := applied(t, fullServices())
+			fake, n := applied(t, serviceTableName, serviceTable(t, fullServices()))
 			next := changedServices(tt.to)
-			mustApplyServices(t, n, next, true)
+			mustWrite(t, n, serviceTable(t, next), true)
 			if d := cmp.Diff(tt.want, fake.LastTransaction.String()); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
-			fresh, _ := applied(t, next)
+			fresh, _ := applied(t, serviceTableName, serviceTable(t, next))
 			if d := cmp.Diff(sorted(fresh), sorted(fake)); d != "" {
 				t.Errorf("-from nothing +by elements:\n%s", d)
 			}
@@ -158,25 +119,26 @@ func TestServicesChangeByElements(t *testing.T) {
 }
 
 func TestServicesFromAnyToAny(t *testing.T) {
-	all := append(serviceRulesets[:len(serviceRulesets):len(serviceRulesets)], struct {
+	nothing := ServiceRules{To4: fullServices().To4, To6: fullServices().To6}
+	all := append(slices.Clip(serviceRulesets), struct {
 		name  string
 		rules ServiceRules
-	}{name: "nothing"})
+	}{"nothing", nothing})
 	for _, from := range all {
 		for _, to := range all {
 			if from.name == "nothing" || from.name == to.name {
 				continue
 			}
-			fake, n := applied(t, from.rules)
-			mustApplyServices(t, n, to.rules, true)
+			fake, n := applied(t, serviceTableName, serviceTable(t, from.rules))
+			mustWrite(t, n, serviceTable(t, to.rules), true)
 			if to.name == "nothing" {
 				if got, err := fake.List(t.Context(), "chains"); err == nil {
 					t.Errorf("from %s to nothing: there is still a table with chains %v", from.name, got)
 				}
-				mustApplyServices(t, n, to.rules, false)
+				mustWrite(t, n, serviceTable(t, to.rules), false)
 				continue
 			}
-			fresh, _ := applied(t, to.rules)
+			fresh, _ := applied(t, serviceTableName, serviceTable(t, to.rules))
 			if d := cmp.Diff(sorted(fresh), sorted(fake)); d != "" {
 				t.Errorf("from %s to %s (-want +got):\n%s", from.name, to.name, d)
 			}
@@ -205,19 +167,7 @@ func TestServicesFindDrift(t *testing.T) {
 		"set added":   func(tx *knftables.Transaction) { tx.Add(&knftables.Set{Name: "other", Type: "ipv4_addr"}) },
 		"chain added": func(tx *knftables.Transaction) { tx.Add(&knftables.Chain{Name: "other"}) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			fake, n := applied(t, fullServices())
-			want := sorted(fake)
-			tx := fake.NewTransaction()
-			damage(tx)
-			if err := fake.Run(t.Context(), tx); err != nil {
-				t.Fatal(err)
-			}
-			mustApplyServices(t, n, fullServices(), true)
-			if diff := cmp.Diff(want, sorted(fake)); diff != "" {
-				t.Errorf("not repaired (-want +got):\n%s", diff)
-			}
-		})
+		t.Run(name, func(t *testing.T) { repairs(t, serviceTableName, serviceTable(t, fullServices()), damage) })
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/waymark-net/waymark/encap"
@@ -150,7 +151,7 @@ func service() example {
 		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00:96::10")},
 		Ports:      []services.Port{e},
 	})
-	d := c.Flush()[0]
+	d := slices.Collect(c.Flush())[0]
 	return example{d.Owner, "A Service at port 80 of 10.96.0.10, with the endpoints 10.10.1.2:8080 and 10.10.2.7:8080, and of " +
 		"fd00:96::10, without endpoints.", d.Flows, d.Groups}
 }
