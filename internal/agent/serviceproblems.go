@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,28 +22,44 @@ type serviceProblems struct {
 	say func(service.Key, []kube.ServiceProblem)
 
 	mu sync.Mutex
-	// served are the problems of the switch, which every node sees alike, host
-	// those of this node.
-	served, host map[service.Key][]string
+	// read are the problems of the objects, served those of the switch; every node
+	// sees them alike. host are those of this node.
+	read, served, host map[service.Key][]string
 }
 
 func newServiceProblems(say func(service.Key, []kube.ServiceProblem)) *serviceProblems {
-	return &serviceProblems{say: say, served: map[service.Key][]string{}, host: map[service.Key][]string{}}
+	return &serviceProblems{
+		say: say, read: map[service.Key][]string{}, served: map[service.Key][]string{}, host: map[service.Key][]string{},
+	}
 }
 
-// setServed says what of a Service is not served.
+// setRead says what of a Service and its slices cannot be used.
+func (p *serviceProblems) setRead(ctx context.Context, k service.Key, problems []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set(ctx, p.read, k, problems)
+}
+
+// setServed says what of a Service the switch does not serve.
 func (p *serviceProblems) setServed(ctx context.Context, k service.Key, problems []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if slices.Equal(p.served[k], problems) {
+	p.set(ctx, p.served, k, problems)
+}
+
+func (p *serviceProblems) set(ctx context.Context, of map[service.Key][]string, k service.Key, problems []string) {
+	if slices.Equal(of[k], problems) {
 		return
 	}
 	if len(problems) == 0 {
-		delete(p.served, k)
-		klog.FromContext(ctx).Info("All of the Service can be served again", "service", k)
+		delete(of, k)
 	} else {
-		p.served[k] = problems
-		klog.FromContext(ctx).Info("Part of the Service is not served", "service", k, "reason", strings.Join(problems, "; "))
+		of[k] = problems
+	}
+	if all := slices.Concat(p.read[k], p.served[k]); len(all) > 0 {
+		klog.FromContext(ctx).Info("Part of the Service is not served", "service", k, "reason", strings.Join(all, "; "))
+	} else {
+		klog.FromContext(ctx).Info("All of the Service can be served again", "service", k)
 	}
 	p.tell(k)
 }
@@ -68,7 +85,7 @@ func (p *serviceProblems) setHost(ctx context.Context, all map[service.Key][]str
 
 func (p *serviceProblems) tell(k service.Key) {
 	var all []kube.ServiceProblem
-	for _, text := range p.served[k] {
+	for _, text := range slices.Concat(p.read[k], p.served[k]) {
 		all = append(all, kube.ServiceProblem{Reason: kube.ReasonServiceNotServed, Message: text})
 	}
 	for _, text := range p.host[k] {
@@ -77,13 +94,16 @@ func (p *serviceProblems) tell(k service.Key) {
 	p.say(k, all)
 }
 
-// clear forgets what the switch had against Services: it serves none.
+// clear forgets what was wrong with the Services that the switch served: it
+// serves none.
 func (p *serviceProblems) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for k := range p.served {
-		delete(p.served, k)
-		p.tell(k)
+	for _, of := range []map[service.Key][]string{p.read, p.served} {
+		for k := range of {
+			delete(of, k)
+			p.tell(k)
+		}
 	}
 }
 
@@ -92,21 +112,16 @@ func (p *serviceProblems) keys() []service.Key {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var keys []service.Key
-	for k := range p.served {
-		keys = append(keys, k)
-	}
-	for k := range p.host {
-		if _, both := p.served[k]; !both {
-			keys = append(keys, k)
-		}
+	for _, of := range []map[service.Key][]string{p.read, p.served, p.host} {
+		keys = slices.AppendSeq(keys, maps.Keys(of))
 	}
 	slices.SortFunc(keys, compareKeys)
-	return keys
+	return slices.Compact(keys)
 }
 
 // of is what is wrong with a Service.
 func (p *serviceProblems) of(k service.Key) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Concat(p.served[k], p.host[k])
+	return slices.Concat(p.read[k], p.served[k], p.host[k])
 }

@@ -95,15 +95,12 @@ type serviceSwitch struct {
 	pending map[service.Key]service.Desired
 	// reviewed says that the connections of an earlier run have been looked at.
 	reviewed bool
-	// parsed is what of each Service could not be read.
-	parsed map[service.Key][]string
 }
 
 func newServiceSwitch(p serviceSwitchParams) *serviceSwitch {
 	return &serviceSwitch{
 		serviceSwitchParams: p,
 		compiler:            service.New(), held: map[service.Key]bool{}, pending: map[service.Key]service.Desired{},
-		parsed: map[service.Key][]string{},
 	}
 }
 
@@ -177,7 +174,7 @@ func (s *serviceSwitch) reconcile(ctx context.Context) error {
 	var forget []service.Connection
 	var changed []string
 	for d := range s.compiler.Flush() {
-		s.problems.setServed(ctx, d.Key, slices.Concat(s.parsed[d.Key], d.Problems))
+		s.problems.setServed(ctx, d.Key, d.Problems)
 		forget = append(forget, d.Forget...)
 		changed = append(changed, d.Owner)
 		s.take(d)
@@ -212,17 +209,12 @@ func (s *serviceSwitch) read(ctx context.Context) {
 	}
 	for _, k := range keys {
 		svc, problems, found := s.source.Service(k)
-		if len(problems) == 0 {
-			delete(s.parsed, k)
-		} else {
-			s.parsed[k] = problems
-		}
+		s.problems.setRead(ctx, k, problems)
 		if found {
 			s.compiler.Set(svc)
-			continue
+		} else {
+			s.compiler.Delete(k)
 		}
-		s.compiler.Delete(k)
-		s.problems.setServed(ctx, k, problems)
 	}
 }
 
@@ -234,7 +226,6 @@ func (s *serviceSwitch) stop() {
 	clear(s.held)
 	s.count.Store(0)
 	clear(s.pending)
-	clear(s.parsed)
 	s.problems.clear()
 	if !s.idle {
 		// Also what an earlier run left.

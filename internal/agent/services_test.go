@@ -29,6 +29,7 @@ import (
 type fakeServices struct {
 	synced   bool
 	services map[service.Key]service.Service
+	problems map[service.Key][]string
 	dirty    map[service.Key]bool
 }
 
@@ -48,7 +49,7 @@ func (f *fakeServices) Names() []service.Key { return slices.Collect(maps.Keys(f
 
 func (f *fakeServices) Service(k service.Key) (service.Service, []string, bool) {
 	s, ok := f.services[k]
-	return s, nil, ok
+	return s, f.problems[k], ok
 }
 
 // set makes a Service with an address, or removes it.
@@ -202,6 +203,42 @@ func TestServicesThatClash(t *testing.T) {
 	}
 	r.source.set("c", "")
 	r.check(t, "clash over", "[10.96.0.2 10.96.0.3 10.96.0.4] of [service/default/a service/default/b service/default/d]")
+}
+
+// TestServicesWithProblems: what is wrong with the objects is told also when it
+// changes nothing that is served, beside what the switch does not serve.
+func TestServicesWithProblems(t *testing.T) {
+	r := newServiceRig()
+	r.source.synced = true
+	r.setMode(config.ServicesClusterIPOnly)
+	r.source.set("a", "10.96.0.1")
+	r.source.set("b", "10.96.0.1")
+	const served = "[10.96.0.1] of [service/default/a service/default/b]"
+	const clash = "10.96.0.1:80 of TCP is served for Service default/a; 10.96.0.1 is served for Service default/a"
+	b := service.Key{Namespace: "default", Name: "b"}
+	for _, step := range []struct {
+		name string
+		read []string
+		want string
+	}{
+		{"none of the objects", nil, clash},
+		{"a slice", []string{"slice x is not used"}, "slice x is not used; " + clash},
+		{"no slice", nil, clash},
+		{"again", []string{"slice y is not used"}, "slice y is not used; " + clash},
+	} {
+		r.source.problems = map[service.Key][]string{b: step.read}
+		r.source.set("b", "10.96.0.1")
+		r.check(t, step.name, served)
+		if got := strings.Join(r.problems.of(b), "; "); got != step.want {
+			t.Errorf("%s: problems %q, want %q", step.name, got, step.want)
+		}
+	}
+	r.source.problems = nil
+	r.source.set("b", "")
+	r.check(t, "gone", "[10.96.0.1] of [service/default/a]")
+	if keys := r.problems.keys(); len(keys) > 0 {
+		t.Errorf("problems of %v are left", keys)
+	}
 }
 
 // TestServicesAreTriedAgain: what the table did not take is not forgotten.
