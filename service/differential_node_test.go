@@ -5,6 +5,7 @@ package service_test
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/ovs/flow"
+	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/ovstest"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/service"
@@ -52,8 +54,10 @@ func macOf(port uint32) net.HardwareAddr {
 type node struct {
 	compiler *service.Compiler
 	sw       *ovstest.Switch
-	cluster  naive.Cluster
-	count    *tally
+	// beside, which may be nil, is told what the switch is told.
+	beside  flowTable
+	cluster naive.Cluster
+	count   *tally
 	// held are the flows and groups of every owner that has some.
 	held map[string]string
 	// told is what the host was told last.
@@ -61,19 +65,17 @@ type node struct {
 	aliases map[netip.Addr]netip.Addr
 	// open are connections that go on.
 	open []connection
-	// kept are the endpoints that clients have by affinity.
-	kept map[client]netip.AddrPort
+	// kept is what the switch learned of clients that keep their endpoint, and
+	// learned all that it has learned, by match.
+	kept    map[client]*keeping
+	learned map[string]openflow.LearnedFlow
 	// nextPort is the port of the next client; there is no second one.
 	nextPort uint16
-	// bucket is which one the switch takes of a group, buckets how many the last
-	// one had.
-	bucket, buckets int
-}
-
-// client is one with regard to affinity.
-type client struct {
-	set  naive.Set
-	addr netip.Addr
+	// bucket is which one the switch takes of a group, group the last one that it
+	// took one of.
+	bucket int
+	group  flow.Group
+	random *rand.Rand
 }
 
 // connection is one that was begun.
@@ -83,10 +85,11 @@ type connection struct {
 	endpoint naive.Endpoint
 }
 
-func newNode(count *tally) (*node, error) {
+func newNode(seed uint64, count *tally) (*node, error) {
 	n := &node{
-		compiler: service.New(), cluster: newCluster(), count: count,
-		held: map[string]string{}, kept: map[client]netip.AddrPort{}, aliases: map[netip.Addr]netip.Addr{}, nextPort: 20000,
+		compiler: service.New(), cluster: newCluster(), count: count, random: rand.New(rand.NewPCG(seed, 6)), nextPort: 20000,
+		held: map[string]string{}, aliases: map[netip.Addr]netip.Addr{},
+		kept: map[client]*keeping{}, learned: map[string]openflow.LearnedFlow{},
 	}
 	var tables []uint8
 	for _, tb := range pipeline.Tables() {
@@ -96,7 +99,7 @@ func newNode(count *tally) (*node, error) {
 	}
 	n.sw = ovstest.NewSwitch(ovstest.SwitchParams{Tables: tables, Learned: pipeline.LearnedTables()})
 	n.sw.Choose(func(g flow.Group, _ ovstest.Packet) int {
-		n.buckets = len(g.Buckets)
+		n.group = g
 		return n.bucket % len(g.Buckets)
 	})
 	n.cluster.Alias = n.alias
@@ -166,20 +169,36 @@ func (n *node) step(step random.Step) error {
 	return n.goOn()
 }
 
-// send hands what changed to the switch. Who wants what another still has gives
-// up what it has first.
+// flowTable is what flows and groups are handed to.
+type flowTable interface {
+	Update(owner string, flows []flow.Flow, groups []flow.Group) error
+	Delete(owner string)
+}
+
+// send hands what changed to the switch.
 func (n *node) send(changed []service.Desired) error {
+	if n.beside != nil {
+		if err := sendTo(n.beside, changed); err != nil {
+			return err
+		}
+	}
+	return sendTo(n.sw, changed)
+}
+
+// sendTo hands on what changed. Who wants what another still has gives up what it
+// has first.
+func sendTo(to flowTable, changed []service.Desired) error {
 	var again []service.Desired
 	for _, d := range changed {
 		if d.Gone {
-			n.sw.Delete(d.Owner)
-		} else if n.sw.Update(d.Owner, d.Flows, d.Groups) != nil {
-			n.sw.Delete(d.Owner)
+			to.Delete(d.Owner)
+		} else if to.Update(d.Owner, d.Flows, d.Groups) != nil {
+			to.Delete(d.Owner)
 			again = append(again, d)
 		}
 	}
 	for _, d := range again {
-		if err := n.sw.Update(d.Owner, d.Flows, d.Groups); err != nil {
+		if err := to.Update(d.Owner, d.Flows, d.Groups); err != nil {
 			return err
 		}
 	}
@@ -291,12 +310,16 @@ func (n *node) checkForgotten(states []naive.Cluster, forgotten []service.Connec
 }
 
 // mustGoOn reports whether the Service of a connection had its frontend and its
-// endpoint all the time.
+// endpoint all the time. A frontend of UDP that was without endpoints to choose
+// begins anew, also for those whose endpoint was there.
 func (n *node) mustGoOn(c connection, states []naive.Cluster) bool {
 	return !slices.ContainsFunc(states, func(s naive.Cluster) bool {
 		return !s.Alive(c.set.Key, c.set.Protocol, c.set.Port, c.endpoint.AddrPort) ||
 			!slices.ContainsFunc(s.Frontends(), func(f naive.Frontend) bool {
-				return f.Key == c.set.Key && f.Protocol == c.first.Protocol && f.At == c.first.Destination
+				if f.Key != c.set.Key || f.Protocol != c.first.Protocol || f.At != c.first.Destination {
+					return false
+				}
+				return f.Protocol != service.UDP || len(served(s, []naive.Frontend{f})) > 0
 			})
 	})
 }
@@ -355,29 +378,6 @@ func served(c naive.Cluster, list []naive.Frontend) map[naive.Frontend]naive.Fro
 func portOf(s service.Service, f naive.Frontend) service.Port {
 	i := slices.IndexFunc(s.Ports, func(p service.Port) bool { return p.Protocol == f.Protocol && p.Port == f.Port })
 	return s.Ports[i]
-}
-
-// forgetAffinity: endpoints that do not serve any more are nobody's, and who
-// gets another is not said.
-func (n *node) forgetAffinity() {
-	for k, endpoint := range n.kept {
-		s := n.cluster.Services[k.set.Key]
-		stays := false
-		for _, p := range s.Ports {
-			if p.Protocol != k.set.Protocol || p.Port != k.set.Port || s.Affinity == 0 {
-				continue
-			}
-			endpoints, _ := n.cluster.ClusterEndpoints(s, p, k.set.IPv4)
-			if k.set.Local {
-				endpoints, _ = n.cluster.LocalEndpoints(s, p, k.set.IPv4)
-			}
-			stays = slices.Contains(endpoints, endpoint)
-			break // further ones of that number are invalid
-		}
-		if !stays {
-			delete(n.kept, k)
-		}
-	}
 }
 
 // host holds what the host is told against what naive says.

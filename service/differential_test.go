@@ -64,7 +64,7 @@ func kind(err error) string {
 
 // tally counts what was tried.
 type tally struct {
-	packets, traces, connections, forgotten, kept atomic.Int64
+	packets, traces, connections, forgotten, kept, beside, split atomic.Int64
 
 	mu sync.Mutex
 	// why counts verdicts by origins and reasons.
@@ -82,8 +82,9 @@ func (c *tally) verdict(p naive.Packet, v naive.Verdict) {
 }
 
 func (c *tally) String() string {
-	out := fmt.Sprintf("%d packets, %d traces, %d times an open connection, %d times an endpoint by affinity, %d connections forgotten",
-		c.packets.Load(), c.traces.Load(), c.connections.Load(), c.kept.Load(), c.forgotten.Load())
+	out := fmt.Sprintf("%d packets, %d traces, %d times an open connection, %d times an endpoint by affinity, %d times beside another client's, "+
+		"%d times endpoints in several groups, %d connections forgotten",
+		c.packets.Load(), c.traces.Load(), c.connections.Load(), c.kept.Load(), c.beside.Load(), c.split.Load(), c.forgotten.Load())
 	for _, why := range slices.Sorted(maps.Keys(c.why)) {
 		out += fmt.Sprintf("\n%7d %s", c.why[why], why)
 	}
@@ -117,6 +118,9 @@ func (c *tally) check(t *testing.T) {
 			t.Errorf("never happened: %s", w)
 		}
 	}
+	if c.kept.Load() == 0 || c.beside.Load() == 0 || c.split.Load() == 0 {
+		t.Error("affinity, or endpoints in several groups, were never tried")
+	}
 }
 
 func text(steps []random.Step) string {
@@ -145,7 +149,7 @@ func newCluster() naive.Cluster {
 
 // runCase runs one case.
 func runCase(steps []random.Step, seed uint64, count *tally) error {
-	n, err := newNode(count)
+	n, err := newNode(seed, count)
 	if err != nil {
 		return err
 	}

@@ -34,75 +34,16 @@ func (n *node) check(p naive.Packet) error {
 	case want.Service.Affinity > 0:
 		return n.checkAffinity(p, want)
 	}
-	return n.checkAll(p, want)
-}
-
-// checkAll begins connections until every bucket was tried: each endpoint gets
-// one.
-func (n *node) checkAll(p naive.Packet, want naive.Verdict) error {
-	// The client's port chooses among groups, its lowest bit aside.
-	ports := 1
-	for ports*8 < len(want.Endpoints) {
-		ports *= 2
-	}
-	met := map[netip.AddrPort]bool{}
-	buckets := 1
-	for n.bucket = 0; n.bucket < buckets; n.bucket++ {
-		for range ports {
-			p = n.fresh(p)
-			if want.Service.Affinity > 0 {
-				n.sw.ExpireLearned()
-				clear(n.kept)
-			}
-			c, err := n.begin(p, want)
-			if err != nil {
-				return err
-			}
-			if want.Service.Affinity > 0 {
-				n.kept[client{want.Set, p.Source.Addr()}] = c.endpoint.AddrPort
-			}
-			met[c.endpoint.AddrPort] = true
-			buckets = max(buckets, n.buckets)
-		}
-	}
-	for _, e := range want.Endpoints {
-		if !met[e.AddrPort] {
-			return fmt.Errorf("%s: %s never gets a connection, of %v (%s)", p, e, want.Endpoints, want.Why)
-		}
-	}
-	return nil
-}
-
-// checkAffinity begins two connections of a client: both go to the endpoint that
-// it had, or that the first one gets.
-func (n *node) checkAffinity(p naive.Packet, want naive.Verdict) error {
-	k := client{want.Set, p.Source.Addr()}
-	for n.bucket = range 2 {
-		p = n.fresh(p)
-		c, err := n.begin(p, want)
-		if err != nil {
-			return err
-		}
-		if had, ok := n.kept[k]; ok {
-			n.count.kept.Add(1)
-			if had != c.endpoint.AddrPort {
-				return fmt.Errorf("%s: goes to %s, and %s was the client's endpoint", p, c.endpoint, had)
-			}
-		}
-		n.kept[k] = c.endpoint.AddrPort
-	}
-	if p.Source.Port()%6 != 0 {
-		return nil
-	}
-	return n.checkAll(p, want)
+	return n.checkShares(p, want, n.begin)
 }
 
 // begin begins a connection that one of several endpoints gets, which answers.
 func (n *node) begin(p naive.Packet, want naive.Verdict) (connection, error) {
 	v := n.packet(p.From, p.Source, p.Destination, p.Protocol)
+	got := leaves(v)
 	for _, e := range want.Endpoints {
 		c := connection{first: p, set: want.Set, endpoint: e}
-		if leaves(v) != n.arrives(c) {
+		if !strings.HasSuffix(got, e.String()) || got != n.arrives(c) {
 			continue
 		}
 		if len(n.open) < mostOpen || p.Source.Port()%8 == 0 {
@@ -110,7 +51,7 @@ func (n *node) begin(p naive.Packet, want naive.Verdict) (connection, error) {
 		}
 		return c, n.answer(c)
 	}
-	return connection{}, fmt.Errorf("%s: %s, wants one of %v (%s); it met:\n%s", p, leaves(v), want.Endpoints, want.Why, v.Met())
+	return connection{}, fmt.Errorf("%s: %s, wants one of %v (%s); it met:\n%s", p, got, want.Endpoints, want.Why, v.Met())
 }
 
 // goOn sends further packets of every open connection, both ways.
@@ -211,6 +152,11 @@ func (n *node) fresh(p naive.Packet) naive.Packet {
 // packet sends a packet.
 func (n *node) packet(from naive.Origin, src, dst netip.AddrPort, protocol service.Protocol) ovstest.Verdict {
 	n.count.traces.Add(1)
+	return n.sw.Trace(n.fields(from, src, dst, protocol))
+}
+
+// fields are those of a packet.
+func (n *node) fields(from naive.Origin, src, dst netip.AddrPort, protocol service.Protocol) ovstest.Packet {
 	port := n.portOf(from, src.Addr())
 	hop := ovstest.Hop{InPort: port, Src: macOf(port), Dst: pipeline.GatewayMAC()}
 	p := ovstest.IP(hop, src.Addr(), dst.Addr(), uint8(protocol))
@@ -225,7 +171,7 @@ func (n *node) packet(from naive.Origin, src, dst netip.AddrPort, protocol servi
 	if from == naive.FromTunnel {
 		p = append(p, flow.Addr(flow.FieldTunSrc, tunnel.Remote), flow.Addr(flow.FieldTunDst, tunnel.Local))
 	}
-	return n.sw.Trace(p)
+	return p
 }
 
 // expect sends a packet of which one thing only can become.

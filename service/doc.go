@@ -20,5 +20,6 @@
 // disturbs a connection whose endpoint stays.
 //
 // Package naive says the same once more, slowly, and package random makes up
-// Services; a test holds the two against each other.
+// Services; tests hold the two against each other, in the fake switch and in Open
+// vSwitch itself.
 package service

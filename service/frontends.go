@@ -205,7 +205,9 @@ func (c *chooser) target(local bool) target {
 		return refused
 	case local && len(c.endpoints.local) == 0:
 		return ignored
-	case !local || slices.Equal(c.endpoints.local, c.endpoints.cluster):
+	// What clients keep is by set: it must not depend on whether there happen to be
+	// endpoints at other nodes.
+	case !local || c.service.Affinity == 0 && slices.Equal(c.endpoints.local, c.endpoints.cluster):
 		return target{c.index(&c.cluster, false, c.endpoints.cluster)}
 	}
 	return target{c.index(&c.local, true, c.endpoints.local)}

@@ -19,6 +19,9 @@
 // own, where no time passes: a test says when it expires. A test may choose the
 // buckets of groups (Choose).
 //
+// ofproto/trace ends at a "select" group, unless it is given the hash that the
+// datapath would take: HashTracer does that, and says how the packet leaves.
+//
 // A packet is a flow.Match that gives every field it has an exact value, so it
 // prints as the text that ovs-appctl ofproto/trace reads.
 package ovstest

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !race
+
+package service_test
+
+// mostEndpoints is how many TestDifferentialMany tries at most.
+const mostEndpoints = 300
