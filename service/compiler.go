@@ -227,6 +227,7 @@ func (c *Compiler) render(s *compiled, d *Desired) {
 		}
 		d.Flows = append(d.Flows, s.frontendFlows(f)...)
 	}
+	d.Flows = append(d.Flows, c.fragments(s)...)
 }
 
 // frontendFlows has clients find their endpoints.
@@ -248,6 +249,22 @@ func (s *compiled) frontendFlows(f frontend) []flow.Flow {
 			front.Outside = true
 			flows = append(flows, front.Flow(s.actions(f.outside)))
 		}
+	}
+	return flows
+}
+
+// fragments are the flows for fragments that show no port, where they can only be
+// meant for one frontend: a ClusterIP is one Service's, other addresses may be
+// shared.
+func (c *Compiler) fragments(s *compiled) []flow.Flow {
+	var flows []flow.Flow
+	for _, f := range s.frontends {
+		if f.protocol != UDP || f.rank != clusterIP || c.places.owner(place{addr: f.addr}) != s.service.Key ||
+			slices.ContainsFunc(s.frontends, func(o frontend) bool { return o.addr == f.addr && o.protocol == UDP && o.port != f.port }) {
+			continue
+		}
+		front := pipeline.Frontend{Addr: f.addr, Protocol: uint8(f.protocol)}
+		flows = append(flows, front.Fragments(s.actions(f.to)))
 	}
 	return flows
 }

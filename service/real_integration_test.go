@@ -163,7 +163,7 @@ func (n *realNode) serve(t *testing.T, host uint32, name string, at netip.AddrPo
 			}
 		}()
 		go func() {
-			b := make([]byte, 2000)
+			b := make([]byte, 4000)
 			for {
 				_, from, err := p.ReadFromUDPAddrPort(b)
 				if err != nil {
@@ -208,15 +208,20 @@ func (n *realNode) dial(t *testing.T, from uint32, network string, to netip.Addr
 // ask sends a line and returns who answers and whom the server took the client for.
 func ask(t *testing.T, c net.Conn) (server string, client netip.AddrPort) {
 	t.Helper()
+	return askWith(t, c, "hello\n")
+}
+
+func askWith(t *testing.T, c net.Conn, line string) (server string, client netip.AddrPort) {
+	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(c, "hello\n"); err != nil {
+	if _, err := io.WriteString(c, line); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(c).ReadString('\n')
+	answer, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, address, _ := strings.Cut(strings.TrimSpace(line), " ")
+	name, address, _ := strings.Cut(strings.TrimSpace(answer), " ")
 	return name, netip.MustParseAddrPort(address)
 }
 
@@ -241,7 +246,9 @@ func TestRealTraffic(t *testing.T) {
 }
 
 // reach: Pod A gets an answer of the one endpoint, again and again, which sees
-// Pod A; Pod A itself sees the address that stands for it.
+// Pod A; Pod A itself sees the address that stands for it. Over UDP it begins with
+// a datagram in pieces, unless it is Pod A's own: those do not survive that the
+// userspace datapath rewrites their source.
 func (n *realNode) reach(t *testing.T, s stack, host uint32, addr netip.Addr) {
 	svc := at(s, TCP, netip.AddrPortFrom(addr, 8080))
 	svc.Ports = append(svc.Ports, Port{Protocol: UDP, Port: 80, Endpoints: svc.Ports[0].Endpoints})
@@ -253,8 +260,12 @@ func (n *realNode) reach(t *testing.T, s stack, host uint32, addr netip.Addr) {
 	for _, network := range []string{"tcp", "udp"} {
 		for range 3 {
 			c := n.dial(t, portA, network, netip.AddrPortFrom(s.vip, 80))
-			for range 3 {
-				if server, client := ask(t, c); server != fmt.Sprint(host) || client.Addr() != want {
+			for i := range 3 {
+				line := "hello\n"
+				if network == "udp" && i == 0 && addr != s.podA {
+					line = strings.Repeat(".", 2000) + line
+				}
+				if server, client := askWith(t, c, line); server != fmt.Sprint(host) || client.Addr() != want {
 					t.Fatalf("%s: server %s saw %s, want %d and %s\n%s", network, server, client, host, want, n.ovs.Appctl("dpctl/dump-conntrack"))
 				}
 			}

@@ -127,11 +127,13 @@ const (
 	EthTypeARP  uint16 = 0x0806
 	EthTypeIPv6 uint16 = 0x86dd
 
-	ProtoICMP   uint8 = 1
-	ProtoTCP    uint8 = 6
-	ProtoUDP    uint8 = 17
-	ProtoICMPv6 uint8 = 58
-	ProtoSCTP   uint8 = 132
+	ProtoICMP uint8 = 1
+	ProtoTCP  uint8 = 6
+	ProtoUDP  uint8 = 17
+	// ProtoFragment is the fragment header of IPv6 (RFC 8200, 4.5).
+	ProtoFragment uint8 = 44
+	ProtoICMPv6   uint8 = 58
+	ProtoSCTP     uint8 = 132
 )
 
 // textKind is how ovs-ofctl writes the value of a field.

@@ -92,6 +92,26 @@ func (f Frontend) Flow(actions []flow.Action) flow.Flow {
 	return flow.Flow{Table: TableServiceFront, Priority: priority, Match: match, Actions: actions}
 }
 
+// Fragments is the flow for the fragments of a packet to the frontend that are
+// not the first. With the userspace datapath, which puts packets together only
+// while it tracks them, they show no port, and it is the last fragment that says
+// what becomes of a connection: f must be the only one of its address and
+// protocol. Of IPv6 Open vSwitch does not tell the protocol of such fragments
+// either.
+func (f Frontend) Fragments(actions []flow.Action) flow.Flow {
+	protocol := f.Protocol
+	if f.Addr.Is6() {
+		protocol = flow.ProtoFragment
+	}
+	return flow.Flow{
+		Table: TableServiceFront, Priority: prioMain, Actions: actions,
+		Match: flow.Match{
+			flow.CTState(flow.CTNew|flow.CTTracked, 0), flow.EthTypeOf(f.Addr), flow.IPProto(protocol),
+			flow.IPDst(single(f.Addr)), flow.UintMask(flow.FieldIPFrag, laterFragment, laterFragment),
+		},
+	}
+}
+
 // OutOfRange is the flow that drops what comes to a frontend from clients that
 // none of its ranges has.
 func (f Frontend) OutOfRange() flow.Flow {
