@@ -8,12 +8,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/waymark-net/waymark/test/bench/measure"
 	"github.com/waymark-net/waymark/test/lab/cluster"
-	"github.com/waymark-net/waymark/test/lab/kubernetes"
 	"github.com/waymark-net/waymark/test/lab/topology"
 	"github.com/waymark-net/waymark/test/lab/workload"
 )
@@ -65,45 +63,11 @@ func (b *serviceBench) onNodes(do func(node string) error) {
 }
 
 func (b *serviceBench) startKubeProxy(node string) error {
-	h, err := b.paths.lab.Host(node)
-	if err != nil {
-		return err
-	}
-	running, err := h.Processes(b.t.Context())
-	if err != nil {
-		return err
-	}
-	process := kubernetes.Node{}.Proxy()
-	for _, p := range running {
-		if p.Name == process.Name && p.PID != 0 {
-			return nil
-		}
-	}
-	return h.StartProcess(b.t.Context(), process)
+	return b.paths.lab.StartKubeProxy(b.t.Context(), node)
 }
 
-// stopKubeProxy ends kube-proxy, if it runs, and removes its rules.
 func (b *serviceBench) stopKubeProxy(node string) error {
-	h, err := b.paths.lab.Host(node)
-	if err != nil {
-		return err
-	}
-	running, err := h.Processes(b.t.Context())
-	if err != nil {
-		return err
-	}
-	for _, p := range running {
-		if p.Name == kubeProxy && p.PID != 0 {
-			if err := h.StopProcess(b.t.Context(), kubeProxy, syscall.SIGKILL); err != nil {
-				return err
-			}
-		}
-	}
-	_, err = h.Output(b.t.Context(), nil, "sh", "-euc", `
-		for family in ip ip6; do
-			if nft list table "$family" kube-proxy >/dev/null 2>&1; then nft delete table "$family" kube-proxy; fi
-		done`)
-	return err
+	return b.paths.lab.StopKubeProxy(b.t.Context(), node)
 }
 
 // emptyKernel restarts kube-proxy without its rules.

@@ -85,8 +85,11 @@ func familyName(a netip.Addr) string {
 }
 
 // sameFamily returns the address of the endpoint in the family of a.
-func sameFamily(e matrix.Endpoint, a netip.Addr) netip.Addr {
-	for _, own := range e.Addresses {
+func sameFamily(e matrix.Endpoint, a netip.Addr) netip.Addr { return likeOf(e.Addresses, a) }
+
+// likeOf returns the address of the same family as a.
+func likeOf(addrs []netip.Addr, a netip.Addr) netip.Addr {
+	for _, own := range addrs {
 		if own.Is4() == a.Is4() {
 			return own
 		}

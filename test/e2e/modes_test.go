@@ -40,6 +40,7 @@ func TestDualStack(t *testing.T) {
 			switchMode(t, lab, v.variant)
 			checkMatrix(t, lab, v.mode)
 			checkMTU(t, lab, lab.Topology.Spec.MTU-v.overhead)
+			check(t, "services", func(t *testing.T) { checkServiceUses(t, lab) })
 			if v.mode == "encap" {
 				trafficInEncap(t, lab)
 			}
@@ -99,11 +100,13 @@ func oneFamily(t *testing.T, lab *cluster.Lab, overhead int) {
 		checkRouters(t, lab, true)
 		checkMatrix(t, lab, "noEncap")
 		checkMTU(t, lab, lab.Topology.Spec.MTU)
+		check(t, "services", func(t *testing.T) { checkServiceUses(t, lab) })
 	})
 	check(t, "encap", func(t *testing.T) {
 		switchMode(t, lab, variant{"encap", "encap", nil})
 		checkMatrix(t, lab, "encap")
 		checkMTU(t, lab, lab.Topology.Spec.MTU-overhead)
+		check(t, "services", func(t *testing.T) { checkServiceUses(t, lab) })
 	})
 }
 

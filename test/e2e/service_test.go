@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +40,8 @@ type services struct {
 	ends   map[string]matrix.Endpoint
 	// pods are the names of Pods by that of their end in the matrix.
 	pods map[string]workload.Pod
+	// podCIDRs are those of the nodes.
+	podCIDRs map[string][]netip.Prefix
 }
 
 func newServices(t *testing.T, lab *cluster.Lab) *services {
@@ -51,7 +54,10 @@ func newServices(t *testing.T, lab *cluster.Lab) *services {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &services{lab: lab, client: client, ends: endpoints(t, lab), pods: map[string]workload.Pod{}}
+	s := &services{lab: lab, client: client, ends: endpoints(t, lab), pods: map[string]workload.Pod{}, podCIDRs: map[string][]netip.Prefix{}}
+	for _, node := range nodeNames(lab) {
+		s.podCIDRs[node] = podCIDRsOf(t, lab, node)
+	}
 	for _, set := range []string{"a", "b"} {
 		for node, pod := range podsBySet(t, lab, set) {
 			s.pods[set+"@"+node] = pod
@@ -210,16 +216,21 @@ func withPort(addrs []netip.Addr, port int32) []netip.AddrPort {
 	return out
 }
 
-// outside is an address outside of all networks of the lab, in each family, to
-// which routeOutside leads by way of a node: n1 or n2.
-func outside(node string, number byte) []netip.Addr {
+// outside is an address outside of all networks of the lab, in each of its
+// families, to which routeOutside leads by way of a node: n1 or n2.
+func outside(lab *cluster.Lab, node string, number byte) []netip.Addr {
 	v4, v6 := netip.MustParseAddr("203.0.113.0").As4(), netip.MustParseAddr("2001:db8:53:1::").As16()
 	if node == "n2" {
 		v4[3], v6[7] = 128, 2
 	}
 	v4[3] += number
 	v6[15] = number
-	return []netip.Addr{netip.AddrFrom4(v4), netip.AddrFrom16(v6)}
+	return ofLab(lab, netip.AddrFrom4(v4), netip.AddrFrom16(v6))
+}
+
+// ofLab leaves out addresses of a family that a lab has not.
+func ofLab(lab *cluster.Lab, addrs ...netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !lab.Topology.Spec.Families.Has(a) })
 }
 
 // routeOutside leads the addresses of outside from the routers to n1 and n2, as
@@ -229,30 +240,43 @@ func routeOutside(t *testing.T, lab *cluster.Lab) {
 	const tor = "torA"
 	for _, node := range []string{"n1", "n2"} {
 		h, _ := lab.Topology.Host(node)
-		for i, network := range outside(node, 0) {
-			bits := []string{"/25", "/64"}[i]
-			for router, via := range map[string]netip.Addr{topology.Spine: onLink(t, lab, tor, topology.Spine, i), tor: h.Addresses()[i]} {
-				route := fmt.Sprintf("%s%s via %s", network, bits, via)
-				exec(t, lab, router, "sh", "-c", "ip route replace "+route)
-				t.Cleanup(func() {
-					if _, err := lab.Exec(context.WithoutCancel(t.Context()), router, "sh", "-c", "ip route delete "+route); err != nil {
-						t.Error(err)
-					}
-				})
+		for _, network := range outside(lab, node, 0) {
+			bits := 64
+			if network.Is4() {
+				bits = 25
 			}
+			addRoute(t, lab, topology.Spine, netip.PrefixFrom(network, bits), onLink(t, lab, tor, topology.Spine, network))
+			addRoute(t, lab, tor, netip.PrefixFrom(network, bits), likeOf(h.Addresses(), network))
 		}
 	}
 }
 
-// onLink is the address that a router has on its link with another one, in one
-// of the two families.
-func onLink(t *testing.T, lab *cluster.Lab, router, peer string, family int) netip.Addr {
+// addRoute gives a router a route for as long as the test lasts.
+func addRoute(t *testing.T, lab *cluster.Lab, router string, to netip.Prefix, via netip.Addr) {
+	t.Helper()
+	route := fmt.Sprintf("%s via %s", to, via)
+	exec(t, lab, router, "sh", "-c", "ip route replace "+route)
+	t.Cleanup(func() {
+		if _, err := lab.Exec(context.WithoutCancel(t.Context()), router, "sh", "-c", "ip route delete "+route); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// onLink is the address that a router has on its link with another one, of the
+// same family as an address.
+func onLink(t *testing.T, lab *cluster.Lab, router, peer string, like netip.Addr) netip.Addr {
 	t.Helper()
 	h, _ := lab.Topology.Host(router)
 	for _, i := range h.Interfaces {
-		if i.Peer == peer {
-			return i.Addresses[family].Addr()
+		if i.Peer != peer {
+			continue
 		}
+		var addrs []netip.Addr
+		for _, a := range i.Addresses {
+			addrs = append(addrs, a.Addr())
+		}
+		return likeOf(addrs, like)
 	}
 	t.Fatalf("%s has no link with %s", router, peer)
 	return netip.Addr{}

@@ -93,19 +93,32 @@ const (
 )
 
 // checkServices asks every kind of Service at every kind of address from
-// everywhere, and then what takes a sequence of connections.
+// everywhere, then what takes a sequence of connections, and then what nobody
+// should write into the API.
 func checkServices(t *testing.T, lab *cluster.Lab) {
-	routeOutside(t, lab)
-	s := newServices(t, lab)
-	addHostPod(t, s)
-	all := servicesOfTable(t, s)
-	for _, from := range everybody {
-		check(t, "from "+from, func(t *testing.T) { checkUses(t, s.ends[from], usesOf(t, s, all, from)) })
-	}
+	s, all := checkServiceUses(t, lab)
 	check(t, "health checks", func(t *testing.T) { checkHealthChecks(t, s) })
 	check(t, "NetworkPolicy sees the client", func(t *testing.T) { checkServicePolicies(t, s, all) })
 	check(t, "session affinity", func(t *testing.T) { checkAffinity(t, s) })
 	check(t, "externalIP that is a node's address", func(t *testing.T) { checkOwnAddress(t, s) })
+	check(t, "wrong input", func(t *testing.T) { checkWrongServices(t, s, all) })
+	check(t, "modes", func(t *testing.T) { checkServiceModes(t, s, all) })
+}
+
+// checkServiceUses asks every kind of Service at every kind of address from
+// everywhere, and leaves the Services there for as long as the test lasts.
+func checkServiceUses(t *testing.T, lab *cluster.Lab) (*services, map[string]placed) {
+	t.Helper()
+	routeOutside(t, lab)
+	s := newServices(t, lab)
+	addHostPod(t, s)
+	all := servicesOfTable(t, s)
+	var uses []tried
+	for _, from := range everybody {
+		uses = append(uses, tried{from, usesOf(t, s, all, from)})
+	}
+	checkUses(t, s, uses...)
+	return s, all
 }
 
 // placed is a Service and where it is, by the names of the table.
@@ -148,7 +161,7 @@ func servicesOfTable(t *testing.T, s *services) map[string]placed {
 		object := serviceOf("table-"+strings.ReplaceAll(c.name, " ", "-"), echoPort, func(spec *corev1.ServiceSpec) {
 			atNodes(corev1.ServiceTypeLoadBalancer, nodePort)(spec)
 			for _, node := range []string{"n1", "n2"} {
-				balanced, external := outside(node, byte(1+i)), outside(node, byte(101+i))
+				balanced, external := outside(s.lab, node, byte(1+i)), outside(s.lab, node, byte(101+i))
 				ingress = append(ingress, balanced...)
 				for _, a := range external {
 					spec.ExternalIPs = append(spec.ExternalIPs, a.String())
@@ -269,13 +282,13 @@ func checkServicePolicies(t *testing.T, s *services, all map[string]placed) {
 				for _, a := range all["local"].at[at] {
 					for _, protocol := range []string{probe.TCP, probe.UDP} {
 						exchanges = append(exchanges, exchange{
-							use: "local at " + at + " from " + from, want: want, host: s.pods["b@n1"].Name,
+							use: "local at " + at, want: want, host: s.pods["b@n1"].Name,
 							target: probe.Target{Protocol: protocol, Address: a.Addr(), Port: a.Port(), Millis: denyMillis},
 							seen:   []netip.Addr{sameFamily(s.ends[from], a.Addr())},
 						})
 					}
 				}
-				checkUses(t, s.ends[from], exchanges)
+				checkUses(t, s, tried{from, exchanges})
 			}
 		})
 	}
@@ -291,19 +304,21 @@ func checkOwnAddress(t *testing.T, s *services) {
 			spec.ExternalIPs = append(spec.ExternalIPs, a.String())
 		}
 	}), nil, members("b@n1"))
+	var uses []tried
 	for _, from := range everybody {
 		var exchanges []exchange
 		for _, a := range addrs {
 			for _, protocol := range []string{probe.TCP, probe.UDP} {
 				target := probe.Target{Protocol: protocol, Address: a, Port: servicePort}
 				exchanges = append(exchanges, exchange{
-					use: "Service at an address of n1 from " + from, target: target, want: isAnswered,
-					host: s.pods["b@n1"].Name, seen: seenAs(t, s, from, "n1", a, false),
+					use: "Service at an address of n1", target: target, want: isAnswered,
+					host: s.pods["b@n1"].Name, seen: seenAs(s, from, "n1", a, false),
 				})
 				target.Port = echoPort
-				exchanges = append(exchanges, exchange{use: "n1 itself from " + from, target: target, want: isAnswered, host: "n1"})
+				exchanges = append(exchanges, exchange{use: "n1 itself", target: target, want: isAnswered, host: "n1"})
 			}
 		}
-		checkUses(t, s.ends[from], exchanges)
+		uses = append(uses, tried{from, exchanges})
 	}
+	checkUses(t, s, uses...)
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
@@ -19,6 +20,11 @@ import (
 	"github.com/waymark-net/waymark/test/lab/topology"
 	"github.com/waymark-net/waymark/test/report"
 )
+
+// largeDatagram is the size in bytes of a payload that no packet of the labs can
+// hold but those with jumbo frames, and whose last piece is not so small that the
+// userspace switch drops it (see docs/guide/troubleshoot.md).
+const largeDatagram = 2000
 
 // exchange is one try of a use.
 type exchange struct {
@@ -62,12 +68,18 @@ func usesOf(t *testing.T, s *services, all map[string]placed, from string) []exc
 			}
 			for _, a := range addrs {
 				e := exchange{use: u.service + " at " + at, want: u.want, host: s.pods["b@n1"].Name}
-				e.seen = seenAs(t, s, from, at, a.Addr(), u.keeps)
+				e.seen = seenAs(s, from, at, a.Addr(), u.keeps)
 				for _, protocol := range []string{probe.TCP, probe.UDP} {
 					e.target = probe.Target{Name: e.use, Protocol: protocol, Address: a.Addr(), Port: a.Port(), Millis: denyMillis}
 					if u.want == isAnswered {
 						e.target.Millis = 0
 					}
+					out = append(out, e)
+				}
+				if u.want == isAnswered && at == "ClusterIP" && from != "b@n1" {
+					// The last one, over UDP, in two pieces.
+					e.use += ", large datagrams"
+					e.target.Size = largeDatagram
 					out = append(out, e)
 				}
 			}
@@ -79,8 +91,7 @@ func usesOf(t *testing.T, s *services, all map[string]placed, from string) []exc
 // seenAs are the addresses under which an endpoint may see a client: its own,
 // that of the Services of a node on the way unless it must be kept, and for a
 // node also that of its gateway.
-func seenAs(t *testing.T, s *services, from, at string, family netip.Addr, keeps bool) []netip.Addr {
-	t.Helper()
+func seenAs(s *services, from, at string, family netip.Addr, keeps bool) []netip.Addr {
 	if from == "b@n1" {
 		return nil // itself: the network may show it anything but its own address
 	}
@@ -99,7 +110,7 @@ func seenAs(t *testing.T, s *services, from, at string, family netip.Addr, keeps
 		if node == topology.Client {
 			continue
 		}
-		for _, cidr := range podCIDRsOf(t, s.lab, node) {
+		for _, cidr := range s.podCIDRs[node] {
 			if cidr.Addr().Is4() != family.Is4() {
 				continue
 			}
@@ -113,16 +124,39 @@ func seenAs(t *testing.T, s *services, from, at string, family netip.Addr, keeps
 	return seen
 }
 
-// checkUses tries exchanges from one end until all are as they should be, or
-// time is over, and records a row for each use.
-func checkUses(t *testing.T, from matrix.Endpoint, exchanges []exchange) {
+// tried are exchanges from one end.
+type tried struct {
+	from      string
+	exchanges []exchange
+}
+
+// checkUses tries exchanges from all ends at once, until those of an end are as
+// they should be or time is over, and records a row for each use.
+func checkUses(t *testing.T, s *services, uses ...tried) {
 	t.Helper()
+	wrong, errs := make([][]error, len(uses)), make([]error, len(uses))
+	var group sync.WaitGroup
+	for i, u := range uses {
+		group.Go(func() { wrong[i], errs[i] = try(t.Context(), s.ends[u.from], u.exchanges) })
+	}
+	group.Wait()
+	for i, u := range uses {
+		if errs[i] != nil {
+			t.Errorf("from %s: %v", u.from, errs[i])
+			continue
+		}
+		recordUses(t, u, wrong[i])
+	}
+}
+
+// try returns what is wrong with each exchange after all, nil if nothing is; err
+// says that it could not be tried.
+func try(ctx context.Context, from matrix.Endpoint, exchanges []exchange) (wrong []error, err error) {
 	var targets []probe.Target
 	for _, e := range exchanges {
 		targets = append(targets, e.target)
 	}
-	var wrong []error
-	err := cluster.Until(t.Context(), enforced, func(ctx context.Context) error {
+	err = cluster.Until(ctx, enforced, func(ctx context.Context) error {
 		results, err := from.Ask(ctx, targets...)
 		if err != nil {
 			return err
@@ -133,13 +167,19 @@ func checkUses(t *testing.T, from matrix.Endpoint, exchanges []exchange) {
 		}
 		return errors.Join(wrong...)
 	})
-	if err != nil && wrong == nil {
-		t.Fatal(err)
+	if wrong != nil {
+		return wrong, nil
 	}
+	return nil, err
+}
+
+// recordUses records a row for each use of one end.
+func recordUses(t *testing.T, u tried, wrong []error) {
+	t.Helper()
 	notes := map[string][]string{}
 	var order []string
-	for i, e := range exchanges {
-		name := fmt.Sprintf("%s is %s", e.use, e.want)
+	for i, e := range u.exchanges {
+		name := fmt.Sprintf("from %s: %s is %s", u.from, e.use, e.want)
 		if !slices.Contains(order, name) {
 			order = append(order, name)
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/host"
 	"github.com/waymark-net/waymark/test/lab/workload"
 )
 
@@ -40,6 +41,16 @@ type cniAnswer struct {
 	IPs     []struct{ Address string } `json:"ips"`
 }
 
+// onSocket is a client of a server that listens on a UNIX socket of a host.
+func onSocket(h *host.Host, socket string) *http.Client {
+	return &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return h.DialContext(ctx, "unix", socket)
+		},
+	}}
+}
+
 // askCNI sends a request as the plugin does, to the agent of a node.
 func askCNI(ctx context.Context, lab *cluster.Lab, node, body string) (cniAnswer, error) {
 	var answer cniAnswer
@@ -47,17 +58,11 @@ func askCNI(ctx context.Context, lab *cluster.Lab, node, body string) (cniAnswer
 	if err != nil {
 		return answer, err
 	}
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return h.DialContext(ctx, "unix", cniSocket)
-		},
-	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/cni/v1", strings.NewReader(body))
 	if err != nil {
 		return answer, err
 	}
-	response, err := (&http.Client{Transport: transport, Timeout: 40 * time.Second}).Do(request)
+	response, err := onSocket(h, cniSocket).Do(request)
 	if err != nil {
 		return answer, err
 	}
