@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -165,6 +166,50 @@ func TestShares(t *testing.T) {
 		if spread := math.Sqrt(2 * float64(max(n-1, 1))); found > 2*spread {
 			t.Errorf("%d endpoints: %.1f, chance has a spread of %.1f", n, found, spread)
 		}
+	}
+}
+
+// TestFragments: what shows no port goes to the only port over UDP of a ClusterIP,
+// and of several Services with the same one to that of the Service that has it.
+func TestFragments(t *testing.T) {
+	port := func(p Protocol, n uint16) Port { return Port{Protocol: p, Port: n, Endpoints: ready("10.10.1.2:80")} }
+	svc := func(name string, ports ...Port) Service {
+		return Service{
+			Key: Key{"ns", name}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: ports,
+			ExternalIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, // may be shared
+		}
+	}
+	for _, tc := range []struct {
+		name     string
+		services []Service
+		want     string
+	}{
+		{"one port", []Service{svc("a", port(UDP, 53))}, "[ns/a 10.96.0.1]"},
+		{"over TCP as well", []Service{svc("a", port(TCP, 53), port(UDP, 53))}, "[ns/a 10.96.0.1]"},
+		{"over TCP", []Service{svc("a", port(TCP, 53))}, "[]"},
+		{"two ports", []Service{svc("a", port(UDP, 53), port(UDP, 54))}, "[]"},
+		{"two Services", []Service{svc("b", port(UDP, 53)), svc("a", port(UDP, 54))}, "[ns/a 10.96.0.1]"},
+		{"the first has none", []Service{svc("b", port(UDP, 53)), svc("a", port(TCP, 54))}, "[]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := New()
+			for _, s := range tc.services {
+				c.Set(s)
+			}
+			got := []string{}
+			for d := range c.Flush() {
+				for _, f := range d.Flows {
+					if text := f.String(); strings.Contains(text, "nw_frag=later") {
+						_, rest, _ := strings.Cut(text, "nw_dst=")
+						addr, _, _ := strings.Cut(rest, ",")
+						got = append(got, d.Key.String()+" "+addr)
+					}
+				}
+			}
+			if text := fmt.Sprint(got); text != tc.want {
+				t.Errorf("got %s, want %s", text, tc.want)
+			}
+		})
 	}
 }
 

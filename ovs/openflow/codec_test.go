@@ -260,6 +260,42 @@ func TestMessagesCarryTheirLength(t *testing.T) {
 	}
 }
 
+// TestPacketRegisters reads pairs of registers as Open vSwitch reports them.
+func TestPacketRegisters(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		in   []byte
+		want string
+	}{
+		{"first half", append(packetRegister(6, true), 0, 0, 0, 5, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0), "reg12=0x5"},
+		{"second half, in part", append(packetRegister(3, true), 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0xf0, 0), "reg7=0x1000/0xf000"},
+		{"whole", append(packetRegister(0, false), 0, 0, 0, 1, 0, 0, 0, 2), "reg0=0x1,reg1=0x2"},
+		{"no such register", append(packetRegister(8, false), 0, 0, 0, 1, 0, 0, 0, 2), "unknown field 0x80011008"},
+		{"no mask", append(packetRegister(1, true), 0, 0, 0, 1, 0, 0, 0, 2), "packet register 1 has 8 bytes"},
+		{"short", append(packetRegister(1, false), 0, 0, 0, 1), errShort.Error()},
+	} {
+		if tc.name == "no mask" {
+			tc.in[3] = packetRegLen
+		}
+		m, err := decodeMatch(tc.in)
+		got := m.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+// packetRegister is the header of a packet register.
+func packetRegister(n byte, masked bool) []byte {
+	if masked {
+		return []byte{0x80, 0x01, n<<1 | 1, 2 * packetRegLen}
+	}
+	return []byte{0x80, 0x01, n << 1, packetRegLen}
+}
+
 func TestForeignFlowsCanBeDeleted(t *testing.T) {
 	// dp_hash and a field of an experimenter class: not fields of ours.
 	fields := []byte{0, 1, 35<<1 | 1, 4, 0, 2, 0, 2, 0xff, 0xff, 3, 6, 0, 0x4f, 0x4e, 0x46, 1, 2}
@@ -327,6 +363,9 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(groupDesc(g))
+	registers := reported(f, parse(f, "table=1, priority=1,ct_label=0x1 actions=drop"))
+	copy(registers[flowDescLen+4:], packetRegister(6, false)) // a field of 16 bytes becomes one of 8
+	f.Add(registers)
 	f.Add([]byte{version, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 0, 16})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if raws, err := parseFlowStats(b); err == nil {

@@ -170,4 +170,3 @@ func flowAdd(e *entry) builder {
 func flowDelete(table uint8, priority uint16, fields []byte) builder {
 	return flowMod(of.FC_DELETE_STRICT, flow.Key{Table: table, Priority: priority}, 0, fields, "")
 }
-
