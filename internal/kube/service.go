@@ -20,8 +20,7 @@ import (
 // serve: headless Services, ExternalName, those of another program. What the
 // API leaves open is read as kube-proxy 1.34 does.
 func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s service.Service, problems []string, found bool) {
-	_, others := o.Labels[labelServiceProxy]
-	if others || o.Spec.Type == corev1.ServiceTypeExternalName || o.Spec.ClusterIP == corev1.ClusterIPNone {
+	if unserved(o.Labels) || o.Spec.Type == corev1.ServiceTypeExternalName || o.Spec.ClusterIP == corev1.ClusterIPNone {
 		return service.Service{}, nil, false
 	}
 	p := &serviceParser{}
@@ -56,6 +55,14 @@ func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s servic
 		}
 	}
 	return s, p.problems, true
+}
+
+// unserved reports whether labels keep proxies away from a Service.
+func unserved(labels map[string]string) bool {
+	return slices.ContainsFunc(labelsUnserved, func(l string) bool {
+		_, has := labels[l]
+		return has
+	})
 }
 
 // serviceParser collects what is wrong with a Service.

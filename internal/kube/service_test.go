@@ -121,6 +121,7 @@ func TestParseService(t *testing.T) {
 		{"no address yet", testService(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }), nil, "not served"},
 		{"ExternalName", testService(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, "not served"},
 		{"of another program", testService(func(s *corev1.Service) { s.Labels = map[string]string{labelServiceProxy: "x"} }), nil, "not served"},
+		{"headless by label", testService(func(s *corev1.Service) { s.Labels = map[string]string{corev1.IsHeadlessService: ""} }), nil, "not served"},
 		{"bad addresses", testService(func(s *corev1.Service) {
 			s.Spec.ClusterIPs = []string{"10.96.0.10", "10.96.0.11", "127.0.0.1", "fe80::1%eth0", "web"}
 		}), nil, "default/web [10.96.0.10] false\nTCP 80:\nClusterIP 10.96.0.11 is the second of its family\n" +
@@ -259,6 +260,8 @@ func TestServiceWatcher(t *testing.T) {
 	step("no slice", "[default/web] "+head+"TCP 80:")
 	put(w.services, testService(func(s *corev1.Service) { s.Labels = map[string]string{labelServiceProxy: "x"} }))
 	step("of another program", "[default/web] not served")
+	put(w.services, testService(func(s *corev1.Service) { s.Labels = map[string]string{"app": "web", corev1.IsHeadlessService: ""} }))
+	step("headless by label", "[default/web] not served")
 	put(w.services, testService())
 	if all := fmt.Sprint(w.All()); all != "[default/web]" || len(w.Take()) > 0 {
 		t.Errorf("all: %s", all)

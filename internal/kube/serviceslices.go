@@ -119,8 +119,10 @@ func (p *serviceParser) endpoint(slice *discoveryv1.EndpointSlice, e discoveryv1
 func slimService(o *corev1.Service) {
 	o.Annotations, o.OwnerReferences, o.Finalizers = nil, nil, nil
 	labels := map[string]string(nil)
-	if v, ok := o.Labels[labelServiceProxy]; ok {
-		labels = map[string]string{labelServiceProxy: v}
+	for _, l := range labelsUnserved {
+		if v, ok := o.Labels[l]; ok {
+			labels = map[string]string{l: v} // one will do
+		}
 	}
 	o.Labels = labels
 	spec := corev1.ServiceSpec{

@@ -48,6 +48,10 @@ const byService = "service"
 // says. They are not ours.
 const labelServiceProxy = "service.kubernetes.io/service-proxy-name"
 
+// labelsUnserved are on Services that no proxy serves, or another one, whatever
+// their value. A Service may be headless by label and have a ClusterIP.
+var labelsUnserved = []string{labelServiceProxy, corev1.IsHeadlessService}
+
 // NewServiceWatcher returns a ServiceWatcher that does nothing before Run.
 func NewServiceWatcher(params ServiceWatcherParams) (*ServiceWatcher, error) {
 	core := params.Clients.Core
