@@ -86,7 +86,7 @@ func (r *Refuser) refuse(ctx context.Context, frame []byte) error {
 	if err == nil {
 		ctx, cancel := context.WithTimeoutCause(ctx, injectTimeout, errors.New("the switch does not answer"))
 		defer cancel()
-		err = r.params.Switch.Inject(ctx, flow.PortController, out, pipeline.Forward())
+		err = r.params.Switch.Inject(ctx, flow.PortController, out, pipeline.ToClient())
 	}
 	switch {
 	case err == nil:

@@ -39,7 +39,7 @@ func (r *recorder) Inject(ctx context.Context, inPort uint32, frame []byte, acti
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	if d := cmp.Diff(pipeline.Forward(), actions); d != "" || inPort != flow.PortController {
+	if d := cmp.Diff(pipeline.ToClient(), actions); d != "" || inPort != flow.PortController {
 		r.t.Errorf("injected by port %d, actions (-want +got):\n%s", inPort, d)
 	}
 	r.frames = append(r.frames, bytes.Clone(frame))

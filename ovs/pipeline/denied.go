@@ -43,5 +43,14 @@ func ReadJudged(metadata flow.Match) Judged {
 // Forward are the actions that send a packet that the agent made to where its
 // destination is, without asking policies or the connection tracker.
 func Forward() []flow.Action {
-	return []flow.Action{setSource(fromPod), setBit(exemptBit), flow.Resubmit{Table: TableL3Forward}}
+	return forwardAs(fromPod)
+}
+
+// ToClient is Forward for an answer to a client of a Service: it is a Pod of the
+// node, or the kernel has led it here and translates the answer. Like what comes
+// from another node the answer never goes to one, whatever its address.
+func ToClient() []flow.Action { return forwardAs(fromTunnel) }
+
+func forwardAs(source uint32) []flow.Action {
+	return []flow.Action{setSource(source), setBit(exemptBit), flow.Resubmit{Table: TableL3Forward}}
 }

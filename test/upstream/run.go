@@ -85,7 +85,7 @@ func (o options) start(ctx context.Context, upstream *suite.Suite) (*cluster.Lab
 	d.Mode = o.mode
 	d.Network.Families = topology.Families(o.families)
 	d.KubeProxy = o.kubeProxy
-	upstream.Describe(&d)
+	upstream.DescribeWhole(&d)
 	d.Progress = o.out
 	return cluster.Up(ctx, d)
 }

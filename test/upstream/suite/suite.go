@@ -57,6 +57,8 @@ type kind struct {
 	changed []string
 	// racks is how many the lab must have at least, each of them a zone.
 	racks int
+	// nodes is how many the lab must have at least for the whole suite.
+	nodes int
 	// procs is how many specs run at once; 0 is one.
 	procs int
 	build func(context.Context, programs.Params) (programs.Programs, error)
@@ -80,6 +82,7 @@ var kinds = map[string]kind{
 			"nginx and pause are agnhost, busybox and dig those of Debian",
 		},
 		racks: 3,
+		nodes: 6, // specs of traffic distribution want two in each of three zones
 		procs: 3,
 		build: programs.Kubernetes,
 		run:   (*Suite).runServices,
@@ -128,10 +131,16 @@ func Prepare(ctx context.Context, name, source string, progress func(string)) (*
 	return s, nil
 }
 
-// Describe puts what the suite needs into the description of a lab.
+// Describe puts what most of the suite needs into the description of a lab.
 func (s *Suite) Describe(d *cluster.Description) {
 	d.Images = append(d.Images, s.Images...)
 	d.Network.Racks = max(d.Network.Racks, s.kind.racks)
+}
+
+// DescribeWhole is Describe for all of the suite.
+func (s *Suite) DescribeWhole(d *cluster.Description) {
+	s.Describe(d)
+	d.Network.Nodes = max(d.Network.Nodes, s.kind.nodes)
 }
 
 // Run runs the suite. The error says that it could not be run or read; what
