@@ -18,11 +18,11 @@ import (
 	"github.com/waymark-net/waymark/internal/config"
 )
 
-// Limits of Events: a burst for each object, then one in five minutes; what is
+// Limits of Events: a burst for each object, then one a minute; what is
 // said again and again becomes a count. maxMessage is the API's own limit.
 const (
-	eventBurst = 25
-	eventQPS   = 1. / 300
+	eventBurst = 50
+	eventQPS   = 1. / 60
 	maxMessage = 1024
 )
 
