@@ -43,16 +43,19 @@ func checkServiceModes(t *testing.T, s *services, all map[string]placed) {
 	m := s.add(t, serviceOf("mode-stream", streamPort, nil), nil, members("b@n1"))
 	tr := newTraffic(t)
 	tr.streamsThrough(t, []client{{podPlace(s, "a@n2"), withPort(m.clusterIPs(t), servicePort)}})
-	check(t, "ClusterIPOnly beside kube-proxy", func(t *testing.T) {
-		serviceMode(t, s, config.ServicesClusterIPOnly)
-		for _, node := range nodeNames(lab) {
-			eventually(t, enforced, func(ctx context.Context) error { return nothingOnHost(ctx, s, node) })
-			if err := lab.StartKubeProxy(t.Context(), node); err != nil {
-				t.Fatal(err)
+	besideKubeProxy := func(mode config.ServicesMode) {
+		check(t, string(mode)+" beside kube-proxy", func(t *testing.T) {
+			serviceMode(t, s, mode)
+			for _, node := range nodeNames(lab) {
+				eventually(t, enforced, func(ctx context.Context) error { return nothingOnHost(ctx, s, node) })
+				if err := lab.StartKubeProxy(t.Context(), node); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		served(t)
-	})
+			served(t)
+		})
+	}
+	besideKubeProxy(config.ServicesClusterIPOnly)
 	check(t, "All beside kube-proxy", func(t *testing.T) {
 		serviceMode(t, s, config.ServicesAll)
 		for _, node := range nodeNames(lab) {
@@ -70,16 +73,7 @@ func checkServiceModes(t *testing.T, s *services, all map[string]placed) {
 		served(t)
 	})
 	check(t, "streams through a ClusterIP", func(t *testing.T) { tr.end(t, 0) })
-	check(t, "Disabled beside kube-proxy", func(t *testing.T) {
-		serviceMode(t, s, config.ServicesDisabled)
-		for _, node := range nodeNames(lab) {
-			eventually(t, enforced, func(ctx context.Context) error { return nothingOnHost(ctx, s, node) })
-			if err := lab.StartKubeProxy(t.Context(), node); err != nil {
-				t.Fatal(err)
-			}
-		}
-		served(t)
-	})
+	besideKubeProxy(config.ServicesDisabled)
 	check(t, "back to All", func(t *testing.T) {
 		for _, node := range nodeNames(lab) {
 			if err := lab.StopKubeProxy(t.Context(), node); err != nil {
