@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/waymark-net/waymark/ovs/flow"
 )
@@ -26,6 +27,8 @@ type memory struct {
 	metersT []flow.Meter
 	// noMeters makes it a switch that takes none.
 	noMeters bool
+	// slow is how long it takes to read the flows.
+	slow time.Duration
 	// refuse is asked about every operation.
 	refuse func(op) error
 	log    []string
@@ -43,6 +46,10 @@ func (m *memory) dial() (ofswitch, error) {
 }
 
 func (m *memory) flows(context.Context) ([]rawFlow, error) {
+	m.mu.Lock()
+	slow := m.slow
+	m.mu.Unlock()
+	time.Sleep(slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := append([]rawFlow(nil), m.alien...)

@@ -80,9 +80,19 @@ func (t *Target) runOnce(ctx context.Context) error {
 	return s.serve(ctx)
 }
 
-// auditShare bounds the part of the time that audits take to one in so many: to
-// read a hundred thousand flows is work, for the switch too.
-const auditShare = 20
+const (
+	// auditShare bounds the part of the time that audits take to one in so many:
+	// to read a hundred thousand flows is work, for the switch too.
+	auditShare = 20
+	// maxAuditPause bounds what follows from that: a switch that answered late
+	// once, on a machine that was busy, is to be looked at again soon.
+	maxAuditPause = 15 * time.Second
+)
+
+// auditPause is the time from the end of an audit that took so long to the next.
+func auditPause(interval, took time.Duration) time.Duration {
+	return max(interval, min(auditShare*took, maxAuditPause))
+}
 
 // session is the work on one connection, by the goroutine of Run.
 type session struct {
@@ -142,7 +152,7 @@ func (s *session) serve(ctx context.Context) error {
 		case <-audit.C:
 			began := time.Now()
 			err = s.audit(ctx)
-			audit.Reset(max(interval, auditShare*time.Since(began)))
+			audit.Reset(auditPause(interval, time.Since(began)))
 		}
 		if err != nil {
 			return err
