@@ -54,13 +54,10 @@ func (r hostRoute) toNetlink() *netlink.Route {
 func listHostRoutes() ([]hostRoute, error) {
 	var out []hostRoute
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
-		err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(m []byte) bool {
+		err := eachRoute(family, func(m []byte) {
 			if r, ok := parseHostRoute(m); ok {
 				out = append(out, r)
 			}
-			return true
 		})
 		if err != nil {
 			return nil, fmt.Errorf("listing routes: %w", err)

@@ -105,8 +105,9 @@ func putRoute(r *netlink.Route, write func(*netlink.Route) error) error {
 	return errors.Join(write(r), netlink.RouteDel(host))
 }
 
-// listRoutes reads the main table of both families. The observed routes refer
-// to the raw ones by index.
+// listRoutes reads the main table of both families, less the routes to Services,
+// which have a metric of their own. The observed routes refer to the raw ones by
+// index.
 func listRoutes(links *linkNames) ([]netlink.Route, []observed, error) {
 	raw, err := dumpRoutes(unix.RT_TABLE_MAIN)
 	if err != nil {
@@ -114,28 +115,10 @@ func listRoutes(links *linkNames) ([]netlink.Route, []observed, error) {
 	}
 	var out []observed
 	for i, nr := range raw {
-		if nr.Protocol == ServiceProtocol {
-			continue // many, and of a metric of their own
-		}
 		if o, ok := fromNetlink(nr, links); ok {
 			o.ref = i
 			out = append(out, o)
 		}
 	}
 	return raw, out, nil
-}
-
-// dumpRoutes reads the routes of a table, of every table for RT_TABLE_UNSPEC.
-func dumpRoutes(table int) ([]netlink.Route, error) {
-	var all []netlink.Route
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rs, err := dump(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("listing routes: %w", err)
-		}
-		all = append(all, rs...)
-	}
-	return all, nil
 }

@@ -42,7 +42,7 @@ func underlayOf(raw []netlink.Route, gateway string, links *linkNames) Underlay 
 	var u Underlay
 	onLinks := make(map[string][]netip.Prefix)
 	for _, nr := range raw {
-		if nr.Type != unix.RTN_UNICAST || nr.Encap != nil || nr.Protocol == Protocol || nr.Protocol == ServiceProtocol || nr.Flags&unix.RTNH_F_DEAD != 0 {
+		if nr.Type != unix.RTN_UNICAST || nr.Encap != nil || nr.Protocol == Protocol || nr.Flags&unix.RTNH_F_DEAD != 0 {
 			continue
 		}
 		hops := len(nr.MultiPath)
