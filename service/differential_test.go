@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -140,6 +141,7 @@ func newCluster() naive.Cluster {
 		Services:  map[service.Key]service.Service{},
 		Node:      service.Node{Name: random.Node},
 		NodePort4: pipeline.NodePort4, NodePort6: pipeline.NodePort6,
+		NodeClients: [2]netip.Addr{pipeline.NodeClient4, pipeline.NodeClient6},
 	}
 	for _, p := range random.Pods {
 		c.Pods = append(c.Pods, p...)

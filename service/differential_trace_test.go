@@ -73,6 +73,9 @@ func (n *node) goOn() error {
 func (n *node) answer(c connection) error {
 	p := c.first
 	from := n.behind(c.endpoint.Addr())
+	if n.byKernel(c) {
+		from = naive.FromOutside
+	}
 	v := n.packet(from, c.endpoint.AddrPort, n.seen(c), p.Protocol)
 	want := between(n.portOf(p.From, p.Source.Addr()), p.Destination, p.Source)
 	if leaves(v) != want {
@@ -92,6 +95,8 @@ func (n *node) seen(c connection) netip.AddrPort {
 		return netip.AddrPortFrom(six, source.Port())
 	}
 	switch {
+	case n.byKernel(c) && !slices.Contains(random.NodeAddrs, c.endpoint.Addr()):
+		return source // which the kernel replaces
 	case c.endpoint.Replaced:
 		return instead(serviceAddrs[0], serviceAddrs[1])
 	case source.Addr() == c.endpoint.Addr(): // a Pod reaches itself
@@ -100,9 +105,18 @@ func (n *node) seen(c connection) netip.AddrPort {
 	return source
 }
 
+// byKernel reports whether the kernel carries a connection on to its endpoint: what
+// the node itself began at a NodePort.
+func (n *node) byKernel(c connection) bool {
+	return slices.Contains(n.cluster.NodeClients[:], c.first.Source.Addr())
+}
+
 // arrives is how a packet of a connection leaves for its endpoint.
 func (n *node) arrives(c connection) string {
 	to := c.endpoint.Addr()
+	if n.byKernel(c) {
+		return between(gatewayPort, n.seen(c), c.endpoint.AddrPort)
+	}
 	return between(n.portOf(n.behind(to), to), n.seen(c), c.endpoint.AddrPort)
 }
 

@@ -29,7 +29,7 @@ func (a *Agent) announceSettings(s sight, p *Plan) {
 	}
 	a.serviceHost.configure(serviceHostSettings{
 		backend: hostfw.Backend(conf.HostFirewall), nodePortAddrs: conf.Services.NodePortAddresses,
-		all: conf.Services.Mode == config.ServicesAll,
+		addrs: nodeAddresses(s.world, p), all: conf.Services.Mode == config.ServicesAll,
 	})
 	a.services.configure(serviceSettings{mode: conf.Services.Mode, node: serviceNode(s.node.Zone(), s.world, p)})
 	a.settings.Lock()

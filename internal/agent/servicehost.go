@@ -24,6 +24,7 @@ import (
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/unixctl"
 	"github.com/waymark-net/waymark/ovs/vsdb"
+	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/hostfw"
 	"github.com/waymark-net/waymark/routing/kernel"
 	"github.com/waymark-net/waymark/service"
@@ -50,12 +51,15 @@ type serviceHost struct {
 type serviceHostSettings struct {
 	backend       hostfw.Backend
 	nodePortAddrs []netip.Prefix
+	// addrs are those by which endpoints elsewhere know the node, one a family.
+	addrs []netip.Addr
 	// all says that all of Services is ours to serve, and nothing kube-proxy's.
 	all bool
 }
 
 func (s serviceHostSettings) equal(o serviceHostSettings) bool {
-	return s.backend == o.backend && s.all == o.all && slices.Equal(s.nodePortAddrs, o.nodePortAddrs)
+	return s.backend == o.backend && s.all == o.all && slices.Equal(s.nodePortAddrs, o.nodePortAddrs) &&
+		slices.Equal(s.addrs, o.addrs)
 }
 
 // serviceHostParams are what newServiceHost needs.
@@ -107,12 +111,9 @@ func (h *serviceHost) reconcile(ctx context.Context) error {
 	if h.firewall == nil || h.firewallBackend != settings.backend {
 		h.firewall, h.firewallBackend = hostfw.NewServices(hostfw.Params{Backend: settings.backend}), settings.backend
 	}
-	routes := slices.Clone(want.Routes)
-	for _, a := range want.Aliases {
-		routes = append(routes, a.To)
-	}
-	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops()}.Apply(ctx, routes)
-	_, rulesErr := h.firewall.Apply(ctx, serviceRules(want, settings))
+	rules := serviceRules(want, settings)
+	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops()}.Apply(ctx, serviceRoutes(want, rules))
+	_, rulesErr := h.firewall.Apply(ctx, rules)
 	err := errors.Join(routesErr, rulesErr, h.params.health.server.Set(ctx, healthChecks(want)))
 	h.params.done(err)
 	h.params.health.ran(ctx, errors.Join(routesErr, rulesErr), settings.all)
@@ -161,15 +162,54 @@ func healthChecks(want *service.Host) []healthcheck.HealthCheck {
 // serviceHops are the next hops of the kernel's routes to Services.
 func serviceHops() []netip.Addr { return []netip.Addr{pipeline.NodePort4, pipeline.NodePort6} }
 
+// serviceRoutes are the addresses that the kernel is to route into the switch: also
+// those by which what rules translate goes there, and comes back.
+func serviceRoutes(want *service.Host, rules hostfw.ServiceRules) []netip.Addr {
+	routes := slices.Clone(want.Routes)
+	for _, a := range rules.Aliases {
+		routes = append(routes, a.To)
+	}
+	for _, c := range rules.NodeClients {
+		routes = append(routes, c.As)
+	}
+	return routes
+}
+
 func serviceRules(want *service.Host, settings serviceHostSettings) hostfw.ServiceRules {
-	r := hostfw.ServiceRules{To4: pipeline.NodePort4, To6: pipeline.NodePort6, NodePortAddrs: settings.nodePortAddrs}
+	r := hostfw.ServiceRules{
+		Gateway: vsdb.GatewayPort, To4: pipeline.NodePort4, To6: pipeline.NodePort6, NodePortAddrs: settings.nodePortAddrs,
+	}
 	for _, p := range want.NodePorts {
 		r.NodePorts = append(r.NodePorts, hostfw.ServicePort{Protocol: uint8(p.Protocol), Port: p.Port})
 	}
 	for _, a := range want.Aliases {
 		r.Aliases = append(r.Aliases, hostfw.ServiceAlias{Addr: a.At, Protocol: uint8(a.Protocol), To: a.To})
 	}
+	if len(r.NodePorts) == 0 {
+		return r
+	}
+	for _, a := range settings.addrs {
+		c := hostfw.NodeClient{As: pipeline.NodeClient6, Node: a}
+		if a.Is4() {
+			c.As = pipeline.NodeClient4
+		}
+		r.NodeClients = append(r.NodeClients, c)
+	}
 	return r
+}
+
+// nodeAddresses are those by which endpoints elsewhere know a node: the address of
+// the node, or in a family without one that of the gateway of its Pods.
+func nodeAddresses(w World, p *Plan) []netip.Addr {
+	var out []netip.Addr
+	for _, g := range p.Gateways {
+		a := w.Local.Address(routing.FamilyOf(g.Addr()))
+		if !a.IsValid() {
+			a = g.Addr()
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // serviceNode is the node as Services know it.

@@ -79,13 +79,14 @@ type family struct {
 	// peer and endpoint are registers that hold addresses.
 	peer, endpoint flow.Field
 	hairpin        netip.Addr
+	nodeClient     netip.Addr
 	length         int
 }
 
 func families() [2]family {
 	return [2]family{
-		{flow.EthTypeIPv4, ZoneIPv4, ZoneSource4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), flow.FieldReg(endpointRegister), Hairpin4, 32},
-		{flow.EthTypeIPv6, ZoneIPv6, ZoneSource6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, flow.FieldXXReg(endpointRegister / 4), Hairpin6, 128},
+		{flow.EthTypeIPv4, ZoneIPv4, ZoneSource4, flow.FieldIPSrc, flow.FieldIPDst, flow.FieldReg(peerRegister), flow.FieldReg(endpointRegister), Hairpin4, NodeClient4, 32},
+		{flow.EthTypeIPv6, ZoneIPv6, ZoneSource6, flow.FieldIPv6Src, flow.FieldIPv6Dst, flow.FieldXXReg3, flow.FieldXXReg(endpointRegister / 4), Hairpin6, NodeClient6, 128},
 	}
 }
 
@@ -112,7 +113,10 @@ func (b *builder) baseConntrack() {
 		// its answers would miss the kernel if the switch took them straight to
 		// where they are to go.
 		b.add(TableConntrack, prioExact, flow.Match{source(fromGateway), flow.EthType(f.ethType)}, setBit(kernelBit), f.track())
-		b.add(TableConntrack, prioMain, flow.Match{flow.EthType(f.ethType)}, f.track())
+		// The sources of Pods are known: to remember them costs no flows of the
+		// datapath, and their packets are looked up once instead of twice.
+		b.add(TableConntrack, prioMain, flow.Match{source(fromPod), flow.EthType(f.ethType)}, f.translateAnswer()...)
+		b.add(TableConntrack, prioDefault, flow.Match{flow.EthType(f.ethType)}, f.track())
 	}
 	exempt := []flow.Action{setBit(exemptBit), flow.GotoTable{Table: TableL3Forward}}
 	b.add(TableConntrackState, prioForbid, flow.Match{flow.CTState(flow.CTRelated|flow.CTTracked, 0)}, exempt...)
@@ -141,13 +145,17 @@ func (p GatewayParams) own() []netip.Addr {
 // judged: the connection belongs to the Pod.
 func (b *builder) exemptNode(p GatewayParams) {
 	next := flow.GotoTable{Table: TableL3Forward}
+	exempt := func(a netip.Addr, only ...flow.FieldMatch) {
+		match := flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))}
+		b.add(TableConntrackState, prioMain, append(match, only...), setBit(exemptBit), next)
+	}
 	if p.Services {
 		next.Table = TableServiceFront
+		exempt(NodeClient4, flow.IPDst(single(NodePort4)))
+		exempt(NodeClient6, flow.IPDst(single(NodePort6)))
 	}
 	for _, a := range p.own() {
-		b.add(TableConntrackState, prioMain,
-			flow.Match{source(fromGateway), flow.CTState(flow.CTTracked, flow.CTReply), flow.EthTypeOf(a), flow.IPSrc(single(a))},
-			setBit(exemptBit), next)
+		exempt(a)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/waymark-net/waymark/ovs/flow"
@@ -26,6 +27,15 @@ func OwnerService(namespace, name string) string { return OwnerServicePrefix + n
 var (
 	NodePort4 = netip.AddrFrom4([4]byte{169, 254, 87, 78})
 	NodePort6 = netip.AddrFrom16([16]byte{0: 0x01, 14: 0x57, 15: 0x4e})
+)
+
+// NodeClient4 and NodeClient6 are the addresses by which the node itself comes to
+// NodePorts. The switch hands what it gives an endpoint back to the kernel, which
+// replaces them by the node's own: that answers come back is the kernel's business
+// then, whatever carries them. They never leave the node either.
+var (
+	NodeClient4 = netip.AddrFrom4([4]byte{169, 254, 87, 79})
+	NodeClient6 = netip.AddrFrom16([16]byte{0: 0x01, 14: 0x57, 15: 0x4f})
 )
 
 // Aliases4 and Aliases6 are the addresses by which the kernel hands the switch
@@ -237,15 +247,24 @@ func Endpoint(to netip.AddrPort) []flow.Action {
 // port. The tracker itself tells the port of the Service only.
 var endpointPort = flow.Subfield{Field: flow.FieldCTLabel, Offset: 64, N: 16}
 
+// translate gives a packet of a connection to a Service the address and port that
+// the other end knows.
+func (f family) translate() flow.Action {
+	return flow.CT{Zone: f.zone, Table: TableConntrackState, NAT: &flow.NAT{Kind: flow.NATRestore}}
+}
+
+// translateAnswer also remembers the endpoint that an answer comes from.
+func (f family) translateAnswer() []flow.Action {
+	return []flow.Action{flow.Move{Source: flow.Whole(f.src), Dest: flow.Whole(f.endpoint)}, f.translate()}
+}
+
 // baseService translates what belongs to a connection to a Service, both ways.
 // Policies need the endpoint also for answers, from which it is taken here.
 func (b *builder) baseService() {
 	for _, f := range families() {
-		translate := flow.CT{Zone: f.zone, Table: TableConntrackState, NAT: &flow.NAT{Kind: flow.NATRestore}}
 		ours := flow.Match{mark(serviceMark), flow.EthType(f.ethType)}
-		b.add(TableConntrackNAT, prioMain, append(flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, flow.CTRelated)}, ours...),
-			flow.Move{Source: flow.Whole(f.src), Dest: flow.Whole(f.endpoint)}, translate)
-		b.add(TableConntrackNAT, prioDefault, ours, translate)
+		b.add(TableConntrackNAT, prioMain, append(flow.Match{flow.CTState(flow.CTReply|flow.CTTracked, flow.CTRelated)}, ours...), f.translateAnswer()...)
+		b.add(TableConntrackNAT, prioDefault, ours, f.translate())
 		b.peer(TablePeerSource, prioExact, flow.Match{has(replyBit), mark(serviceMark), flow.EthType(f.ethType)}, f.endpoint, f.peer)
 	}
 	b.baseHairpin()
@@ -281,9 +300,33 @@ func (b *builder) gatewayServices(p GatewayParams) {
 		f := familyOf(a)
 		b.add(TableServiceReturn, prioMain, flow.Match{notFrom(fromPod), flow.EthType(f.ethType), flow.IPDst(single(a))},
 			flow.CT{Zone: f.sourceZone, Table: TableConntrack, NAT: &flow.NAT{Kind: flow.NATRestore}})
-		b.add(TableServiceSource, prioMain, flow.Match{flow.EthType(f.ethType)}, flow.CT{
-			Commit: true, Zone: f.sourceZone, Table: TableOutput, NAT: &flow.NAT{Kind: flow.NATSource, AddrMin: a},
-		})
+		b.add(TableServiceSource, prioMain, flow.Match{flow.EthType(f.ethType)}, replaceSource(a))
+	}
+	b.nodeClient(p)
+}
+
+// replaceSource gives a connection another source.
+func replaceSource(by netip.Addr) flow.Action {
+	return flow.CT{
+		Commit: true, Zone: familyOf(by).sourceZone, Table: TableOutput, NAT: &flow.NAT{Kind: flow.NATSource, AddrMin: by},
+	}
+}
+
+// nodeClient hands what the node sends to endpoints back to the kernel. What goes
+// to an endpoint that is the node itself ends there, and the kernel would leave its
+// source as it is.
+func (b *builder) nodeClient(p GatewayParams) {
+	for _, s := range p.ServiceAddrs {
+		f := familyOf(s)
+		from := flow.Match{flow.EthType(f.ethType), flow.IPSrc(single(f.nodeClient))}
+		b.add(TableL3Forward, prioExact,
+			append(flow.Match{source(fromGateway), mark(serviceMark), flow.CTState(flow.CTTracked, flow.CTReply)}, from...), intoGateway()...)
+		b.add(TableServiceSource, prioExact, from, flow.GotoTable{Table: TableOutput})
+		for _, a := range p.own() {
+			if a.Is4() == s.Is4() {
+				b.add(TableServiceSource, prioForbid, append(slices.Clone(from), flow.IPDst(single(a))), replaceSource(s))
+			}
+		}
 	}
 }
 

@@ -101,8 +101,9 @@ func conntrackTables() []Table {
 	return []Table{
 		{
 			ID: TableConntrack, Name: "Conntrack",
-			Purpose: "Looks up the connection of every IP packet, in one zone a family. Marks what comes from the kernel.",
-			Miss:    next(TableL3Forward),
+			Purpose: "Looks up the connection of every IP packet, in one zone a family. Marks what comes from the kernel. " +
+				"For Pods it does at once what ConntrackNAT does for others.",
+			Miss: next(TableL3Forward),
 		},
 		{
 			ID: TableConntrackNAT, Name: "ConntrackNAT",
@@ -190,7 +191,7 @@ func forwardTables() []Table {
 		{
 			ID: TableServiceSource, Name: "ServiceSource",
 			Purpose: "Gives what the kernel sent to a Service, and what leaves for an endpoint elsewhere, the node's Service " +
-				"address as its source, so that the answers come back here.",
+				"address as its source, so that the answers come back here. The kernel does that for what the node sends to NodePorts.",
 			Miss: next(TableOutput),
 		},
 		{

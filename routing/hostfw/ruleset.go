@@ -75,11 +75,14 @@ func singles(addrs []netip.Addr) []netip.Prefix {
 	for _, a := range addrs {
 		a = a.Unmap().WithZone("")
 		if a.IsValid() {
-			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			out = append(out, single(a))
 		}
 	}
 	return out
 }
+
+// single is the prefix that holds one address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // aggregate returns the fewest prefixes of a family that cover the same
 // addresses, sorted. Sets of intervals refuse elements that overlap.

@@ -28,11 +28,23 @@ type ServiceAlias struct {
 	To netip.Addr
 }
 
+// NodeClient is how the node itself goes to NodePorts, in one family.
+type NodeClient struct {
+	// As is the source of what the node sends to NodePorts: an address that the
+	// kernel routes into the switch. Nobody else may have it.
+	As netip.Addr
+	// Node is an address of the node. What the switch hands back from As, on the
+	// way to an endpoint, gets it as its source.
+	Node netip.Addr
+}
+
 // ServiceRules say which packets to addresses of the node itself go to the
 // switch, as they belong to Services: from the outside, from Pods and from the
-// node. Their ports stay, and so do their sources. The order within slices does
-// not matter.
+// node. Their ports stay, and so do their sources but for the node's own. The
+// order within slices does not matter.
 type ServiceRules struct {
+	// Gateway is the interface that leads to the switch.
+	Gateway   string
 	NodePorts []ServicePort
 	// NodePortAddrs limit NodePorts to the node's addresses within. A family of
 	// which there is none is not limited. Loopback addresses and link-local ones
@@ -42,10 +54,13 @@ type ServiceRules struct {
 	// NodePorts.
 	To4, To6 netip.Addr
 	Aliases  []ServiceAlias
+	// NodeClients are for the families in which the node has an address, one each.
+	NodeClients []NodeClient
 }
 
 // serviceRules is ServiceRules in order and without what cannot be.
 type serviceRules struct {
+	gateway  string
 	ports    []ServicePort // none without a family that has them
 	families [2]serviceFamily
 }
@@ -55,6 +70,8 @@ type serviceFamily struct {
 	to      netip.Addr
 	within  []netip.Prefix // none: anywhere
 	aliases []ServiceAlias
+	// client is the zero value if the node keeps its sources.
+	client NodeClient
 }
 
 func (r serviceRules) family(is4 bool) serviceFamily {
@@ -73,7 +90,7 @@ func (r serviceRules) empty() bool {
 // cannot be. Of two aliases for one address, protocol and port the one with the
 // smaller To counts.
 func (r ServiceRules) normal() (serviceRules, error) {
-	var out serviceRules
+	out := serviceRules{gateway: r.Gateway}
 	var errs []error
 	for _, p := range r.NodePorts {
 		if err := checkPort(p.Protocol, p.Port); err != nil {
@@ -118,6 +135,17 @@ func (r ServiceRules) normal() (serviceRules, error) {
 		f.aliases = slices.CompactFunc(f.aliases, func(a, b ServiceAlias) bool {
 			return a.Addr == b.Addr && a.Protocol == b.Protocol
 		})
+	}
+	for _, c := range r.NodeClients {
+		f := &out.families[0]
+		if c.As.Is6() {
+			f = &out.families[1]
+		}
+		if !c.As.IsValid() || !c.Node.IsValid() || c.As.Is4() != c.Node.Is4() {
+			errs = append(errs, fmt.Errorf("client of the node: %v and %v are not addresses of one family", c.As, c.Node))
+		} else if f.to.IsValid() {
+			f.client = c
+		}
 	}
 	return out, errors.Join(errs...)
 }

@@ -29,6 +29,7 @@ func serviceWorld(t *testing.T, node *testnet.Namespace) (w world, client *testn
 		"sysctl -q -w net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1",
 		"ip address add 169.254.87.78/32 dev lo", "ip address add 169.254.96.1/32 dev lo",
 		"ip address add 100::574e/128 dev lo", "ip address add 100::574e:0:1/128 dev lo",
+		"ip route add 169.254.87.79 via 10.10.9.9", "ip route add 100::574f via fd10:0:0:9::9",
 		"ip rule add from 169.254.0.0/16 lookup 100", "ip -6 rule add from 100::/64 lookup 100",
 		"ip route add default via 10.10.1.1 table 100", "ip -6 route add default via fd10:0:0:1::1 table 100",
 	} {
@@ -36,10 +37,13 @@ func serviceWorld(t *testing.T, node *testnet.Namespace) (w world, client *testn
 	}
 	for _, line := range []string{
 		"ip route add 169.254.87.78 via 10.10.1.2", "ip route add 169.254.96.1 via 10.10.1.2", "ip route add 10.10.9.0/24 via 10.10.1.2",
+		"ip route add 169.254.87.79 via 10.10.1.2", "ip route add 100::574f via fd10:0:0:1::2",
 		"ip route add 100::574e via fd10:0:0:1::2", "ip route add 100::574e:0:1 via fd10:0:0:1::2", "ip route add fd10:0:0:9::/64 via fd10:0:0:1::2",
 	} {
 		node.Exec(t, line)
 	}
+	client.Exec(t, "ip address add 169.254.87.79/32 dev lo")
+	client.Exec(t, "ip address add 100::574f/128 dev lo")
 	client.Exec(t, "ip route add default via 10.10.9.1")
 	client.Exec(t, "ip route add default via fd10:0:0:9::1")
 	for _, port := range []int{30080, 443} {
@@ -138,7 +142,7 @@ func answer(ns *testnet.Namespace, network, from, to string, port int) string {
 
 func nodePorts(ports ...ServicePort) ServiceRules {
 	return ServiceRules{
-		NodePorts: ports, To4: netip.MustParseAddr("169.254.87.78"), To6: netip.MustParseAddr("100::574e"),
+		Gateway: "wm-gw0", NodePorts: ports, To4: netip.MustParseAddr("169.254.87.78"), To6: netip.MustParseAddr("100::574e"),
 	}
 }
 
@@ -154,6 +158,7 @@ func withAliases(r ServiceRules) ServiceRules {
 // nothing by itself.
 func TestServicePackets(t *testing.T) {
 	everywhere := withAliases(nodePorts(ServicePort{tcp, 30080}, ServicePort{udp, 30080}))
+	everywhere.NodeClients = nodeClients()
 	chosen := everywhere
 	chosen.NodePortAddrs = prefixes("172.30.0.0/24", "fd30::/64")
 	const v4, v6, a4, a6 = "169.254.87.78", "100::574e", "169.254.96.1", "100::574e:0:1"
@@ -172,8 +177,8 @@ func TestServicePackets(t *testing.T) {
 		{"client", "172.30.0.11", 30080, v4 + " asked by 10.10.9.9", v4 + " asked by 10.10.9.9"},
 		{"client", "fd30::11", 30080, v6 + " asked by fd10:0:0:9::9", v6 + " asked by fd10:0:0:9::9"},
 		{"client", "172.30.0.11", 443, a4 + " asked by 10.10.9.9", a4 + " asked by 10.10.9.9"},
-		{"node", "172.30.0.11", 30080, v4 + " asked by 172.30.0.11", v4 + " asked by 172.30.0.11"},
-		{"node", "fd30::11", 30080, v6 + " asked by fd30::11", v6 + " asked by fd30::11"},
+		{"node", "172.30.0.11", 30080, v4 + " asked by 169.254.87.79", v4 + " asked by 169.254.87.79"},
+		{"node", "fd30::11", 30080, v6 + " asked by 100::574f", v6 + " asked by 100::574f"},
 		{"node", "172.30.0.11", 443, a4 + " asked by 172.30.0.11", a4 + " asked by 172.30.0.11"},
 		{"node", "fd30::11", 443, a6 + " asked by fd30::11", a6 + " asked by fd30::11"},
 		{"node", "127.0.0.1", 30080, "", ""},
@@ -211,6 +216,14 @@ func TestServicePackets(t *testing.T) {
 				}
 				mustApply(t, fw, everywhere, Result{Backend: kind.backend, Changed: true})
 				check("everywhere", func(i int) string { return probes[i].everywhere })
+				for _, p := range []struct{ from, to, want string }{
+					{"169.254.87.79", "172.30.0.99", "172.30.0.11"}, {"100::574f", "fd30::99", "fd30::11"},
+					{"169.254.87.79", "10.10.3.3", "172.30.0.11"}, {"100::574f", "fd10:0:0:3::3", "fd30::11"},
+				} {
+					if got, err := seenFrom(client, p.from, p.to, 80); err != nil || got != p.want {
+						t.Errorf("what %s sends to %s is seen as %q, %v, want %s", p.from, p.to, got, err, p.want)
+					}
+				}
 				mustApply(t, fw, chosen, Result{Backend: kind.backend, Changed: true})
 				check("chosen addresses", func(i int) string { return probes[i].chosen })
 				mustApply(t, fw, ServiceRules{}, Result{Backend: kind.backend, Changed: true})
@@ -227,7 +240,7 @@ func TestServicePackets(t *testing.T) {
 func serviceRulesOf(t *testing.T, node *testnet.Namespace) []string {
 	t.Helper()
 	var out []string
-	dumps := node.Exec(t, "iptables-save -t nat") + node.Exec(t, "ip6tables-save -t nat")
+	dumps := node.Exec(t, "iptables-save") + node.Exec(t, "ip6tables-save")
 	for _, line := range strings.Split(dumps, "\n") {
 		if strings.HasPrefix(line, "-A") && (strings.Contains(line, "WAYMARK-SERVICES") || strings.Contains(line, "WAYMARK-NODE-PORTS")) {
 			out = append(out, line)

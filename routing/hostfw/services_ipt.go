@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The chains of Services, all in the table nat.
+// The chains of Services, in the table nat but for chainSvcForged, which is in raw.
 const (
 	chainSvc           = "WAYMARK-SERVICES"
 	chainSvcOutput     = "WAYMARK-SERVICES-OUT"
 	chainNodePorts     = "WAYMARK-NODE-PORTS"
 	chainNodePortsDNAT = "WAYMARK-NODE-PORTS-DNAT"
+	chainSvcSources    = "WAYMARK-SERVICES-POST"
+	chainSvcForged     = "WAYMARK-SERVICES-RAW"
 )
 
 // portsPerRule is how many ports the match multiport takes.
@@ -31,7 +33,7 @@ func (r serviceRules) beside(i ipt, tidy bool) ([]iptTable, error) {
 	return renderServicesIPT(serviceRules{}, i.is4), nil
 }
 
-// renderServicesIPT says what rules make of the table nat of a family. Chains
+// renderServicesIPT says what rules make of the tables of a family. Chains
 // without rules are not to exist; the order has nothing refer to a chain that
 // does not exist yet, or does no more.
 func renderServicesIPT(r serviceRules, is4 bool) []iptTable {
@@ -43,7 +45,7 @@ func renderServicesIPT(r serviceRules, is4 bool) []iptTable {
 	for _, a := range f.aliases {
 		p := protocolName(a.Protocol)
 		all = append(all, fmt.Sprintf("-d %v -p %s -m %s --dport %d -j DNAT --to-destination %v",
-			netip.PrefixFrom(a.Addr.Addr(), a.Addr.Addr().BitLen()), p, p, a.Addr.Port(), a.To))
+			single(a.Addr.Addr()), p, p, a.Addr.Port(), a.To))
 	}
 	if f.to.IsValid() {
 		all = append(all, "-m addrtype --dst-type LOCAL -j "+chainNodePorts)
@@ -65,10 +67,26 @@ func renderServicesIPT(r serviceRules, is4 bool) []iptTable {
 		{chainSvc, all}, {chainNodePorts, nodePorts}, {chainNodePortsDNAT, dnat},
 	}}
 	out := iptTable{table: "nat", builtin: "OUTPUT", chains: []iptChain{{chainSvcOutput, output}}}
+	forged, sources := clientRules(f.client, f.to, r.gateway)
+	raw := iptTable{table: "raw", builtin: "PREROUTING", chains: []iptChain{{chainSvcForged, forged}}}
+	post := iptTable{table: "nat", builtin: "POSTROUTING", chains: []iptChain{{chainSvcSources, sources}}}
 	if len(all) == 0 {
-		return []iptTable{out, pre}
+		return []iptTable{out, pre, post, raw}
 	}
-	return []iptTable{pre, out}
+	return []iptTable{raw, pre, out, post}
+}
+
+// clientRules are for what the node itself sends to NodePorts, and for what others
+// forge of that.
+func clientRules(c NodeClient, to netip.Addr, gateway string) (forged, sources []string) {
+	if !c.As.IsValid() {
+		return nil, nil
+	}
+	forged = []string{fmt.Sprintf("! -i %s -s %v -j DROP", gateway, single(c.As))}
+	return forged, []string{
+		fmt.Sprintf("-d %v -m addrtype --src-type LOCAL -j SNAT --to-source %v", single(to), c.As),
+		fmt.Sprintf("-s %v -j SNAT --to-source %v", single(c.As), c.Node),
+	}
 }
 
 // portRules translates packets to any of the ports, which are sorted.

@@ -3,6 +3,7 @@
 package hostfw
 
 import (
+	"fmt"
 	"strconv"
 
 	"sigs.k8s.io/knftables"
@@ -31,7 +32,7 @@ func (r serviceRules) nft() nftTable {
 	}
 	t := nftTable{what: "Services", objects: map[string]nftObject{setNodePorts: ports}}
 	services := nftChain{name: chainServices}
-	var nodePorts []string
+	var nodePorts, forged, sources []string
 	never := [...]string{"127.0.0.0/8", "{ ::1, fe80::/10 }"}
 	for i, fam := range nftFamilies {
 		f := r.families[i]
@@ -42,6 +43,12 @@ func (r serviceRules) nft() nftTable {
 		t.objects["aliases"+fam.suffix] = aliases
 		services.rules = append(services.rules,
 			"dnat "+fam.ip+" to "+fam.ip+" daddr . meta l4proto . th dport map @aliases"+fam.suffix)
+		if c := f.client; c.As.IsValid() {
+			forged = append(forged, fmt.Sprintf("iifname != %q %s saddr %s drop", r.gateway, fam.ip, c.As))
+			sources = append(sources,
+				fmt.Sprintf("%s daddr %s fib saddr type local snat %s to %s", fam.ip, f.to, fam.ip, c.As),
+				fmt.Sprintf("%s saddr %s snat %s to %s", fam.ip, c.As, fam.ip, c.Node))
+		}
 		if !f.to.IsValid() {
 			continue
 		}
@@ -59,6 +66,11 @@ func (r serviceRules) nft() nftTable {
 		services,
 		{"prerouting", knftables.NATType, knftables.PreroutingHook, knftables.DNATPriority, jump},
 		{"output", knftables.NATType, knftables.OutputHook, "-100", jump},
+	}
+	if len(sources) > 0 {
+		t.chains = append(t.chains,
+			nftChain{"forged", knftables.FilterType, knftables.PreroutingHook, knftables.RawPriority, forged},
+			nftChain{"postrouting", knftables.NATType, knftables.PostroutingHook, knftables.SNATPriority, sources})
 	}
 	return t
 }

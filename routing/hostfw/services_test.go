@@ -25,12 +25,21 @@ func alias(addr string, protocol uint8, to string) ServiceAlias {
 // fullServices uses every part of the rules, in both families.
 func fullServices() ServiceRules {
 	return ServiceRules{
+		Gateway:   "wm-gw0",
 		NodePorts: []ServicePort{{udp, 30053}, {tcp, 30080}, {sctp, 30009}, {tcp, 30443}, {tcp, 30080}},
 		To4:       netip.MustParseAddr("169.254.87.78"), To6: netip.MustParseAddr("100::574e"),
 		Aliases: []ServiceAlias{
 			alias("172.30.0.11:443", tcp, "169.254.96.1"), alias("172.30.0.11:53", udp, "169.254.96.1"),
 			alias("[fd30::11]:443", tcp, "100::574e:0:1"),
 		},
+		NodeClients: nodeClients(),
+	}
+}
+
+func nodeClients() []NodeClient {
+	return []NodeClient{
+		{As: netip.MustParseAddr("100::574f"), Node: netip.MustParseAddr("fd30::11")},
+		{As: netip.MustParseAddr("169.254.87.79"), Node: netip.MustParseAddr("172.30.0.11")},
 	}
 }
 
@@ -179,13 +188,15 @@ func TestServiceRulesRefused(t *testing.T) {
 			alias("172.30.0.11:0", udp, "169.254.96.1"),
 			alias("172.30.0.11:81", udp, "169.254.96.2"), alias("172.30.0.11:81", udp, "169.254.96.1"),
 		},
-		To4: netip.MustParseAddr("169.254.87.78"),
+		To4:         netip.MustParseAddr("169.254.87.78"),
+		NodeClients: append(nodeClients(), NodeClient{As: netip.MustParseAddr("169.254.87.79"), Node: netip.MustParseAddr("fd30::11")}),
 	}.normal()
 	const want = `NodePort 30000: protocol 1 is none of TCP (6), UDP (17) and SCTP (132)
 NodePort 0: port 0 is not from 1 to 65535
 alias of 172.30.0.11:443: 100::1 is not an address of its family
 alias of 172.30.0.11:80: invalid IP is not an address of its family
-alias of 172.30.0.11:0: port 0 is not from 1 to 65535`
+alias of 172.30.0.11:0: port 0 is not from 1 to 65535
+client of the node: 169.254.87.79 and fd30::11 are not addresses of one family`
 	if err == nil {
 		t.Fatal("no error")
 	}

@@ -20,6 +20,9 @@ type Cluster struct {
 	// NodePort4 and NodePort6 are the addresses at which the kernel hands on
 	// what came for a NodePort.
 	NodePort4, NodePort6 netip.Addr
+	// NodeClients are the addresses by which the node itself comes there, IPv4
+	// first.
+	NodeClients [2]netip.Addr
 	// Alias is the address at which the kernel hands on what came for an address
 	// of a Service to the outside, not valid if there is none.
 	Alias func(netip.Addr) netip.Addr

@@ -37,6 +37,14 @@ func (g *Generator) Packet(c naive.Cluster, frontends []naive.Frontend) (naive.P
 		p.Destination = netip.AddrPortFrom(other, f.At.Port())
 	}
 	source := g.source(c.Services[f.Key], p)
+	if p.From == naive.FromNode {
+		switch p.Destination.Addr() {
+		case c.NodePort4:
+			source = c.NodeClients[0]
+		case c.NodePort6:
+			source = c.NodeClients[1]
+		}
+	}
 	p.Source = netip.AddrPortFrom(source, uint16(20000+g.random.IntN(40000)))
 	return p, possible(c, p)
 }

@@ -69,7 +69,9 @@ var serviceUses = []use{
 	{[]string{topology.Client}, "local", []string{"NodePort of n2", "LoadBalancer by n2"}, isDropped, false},
 	{[]string{"a@n2"}, "local", []string{"ClusterIP"}, isAnswered, true},
 	// To a node's own Pods, and to itself, the policy is no limit.
-	{[]string{"a@n2", "n2", hostPod}, "local", []string{"NodePort of n2", "LoadBalancer by n2"}, isAnswered, false},
+	{[]string{"a@n2", "n2", hostPod}, "local", []string{"NodePort of n2"}, isAnswered, true},
+	{[]string{"n1"}, "local", []string{"NodePort of n1"}, isAnswered, true},
+	{[]string{"a@n2", "n2", hostPod}, "local", []string{"LoadBalancer by n2"}, isAnswered, false},
 
 	{[]string{"a@n1"}, "internal", []string{"ClusterIP"}, isAnswered, true},
 	{[]string{"n1"}, "internal", []string{"ClusterIP"}, isAnswered, false},
