@@ -49,6 +49,7 @@ func run(m *testing.M) int {
 	}
 	suite.Report = report.Begin(ctx, report.Params{Name: "e2e", Command: "make e2e", Source: source})
 	code := m.Run()
+	failures.print(os.Stderr)
 	if err := suite.Write(filepath.Join(source, "out/e2e/report.json")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -92,6 +93,9 @@ func check(t *testing.T, name string, run func(t *testing.T)) bool {
 	return t.Run(name, func(t *testing.T) {
 		started := time.Now()
 		defer func() {
+			if t.Failed() {
+				failures.collect(context.WithoutCancel(t.Context()), t)
+			}
 			suite.Lock()
 			defer suite.Unlock()
 			row := report.Check(t.Name(), !t.Failed(), fmt.Sprintf("%.1f s", time.Since(started).Seconds()))
@@ -101,8 +105,8 @@ func check(t *testing.T, name string, run func(t *testing.T)) bool {
 	})
 }
 
-// newLab starts a lab that lives as long as the test. When the test fails, what
-// the lab was like is collected.
+// newLab starts a lab that lives as long as the test. When a check fails, what the
+// lab is like is collected.
 func newLab(t *testing.T, name string, change func(*cluster.Description)) *cluster.Lab {
 	t.Helper()
 	d := cluster.Default(labPrefix + name)
@@ -113,10 +117,11 @@ func newLab(t *testing.T, name string, change func(*cluster.Description)) *clust
 	}
 	ctx := t.Context()
 	lab, err := cluster.Up(ctx, d)
+	failures.watch(t, d.Name)
 	t.Cleanup(func() {
 		ctx := context.Background()
 		if t.Failed() {
-			collect(ctx, t, d.Name)
+			failures.collect(ctx, t)
 		}
 		if os.Getenv("WAYMARK_E2E_KEEP") != "" {
 			t.Logf("lab %s is kept", d.Name)
@@ -132,25 +137,11 @@ func newLab(t *testing.T, name string, change func(*cluster.Description)) *clust
 	return lab
 }
 
-func collect(ctx context.Context, t *testing.T, name string) {
-	lab, err := cluster.Open(name, nil)
-	if err != nil {
-		t.Log(err)
-		return
-	}
-	dir := filepath.Join(lab.Source, "out/e2e/failures", strings.ReplaceAll(t.Name(), "/", "-"))
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	if err := lab.Collect(ctx, dir); err != nil {
-		t.Log(err)
-	}
-	t.Logf("what lab %s was like is in %s", name, dir)
-}
-
 // eventually asks until there is no complaint, or fails with the last one.
 func eventually(t *testing.T, limit time.Duration, ask func(ctx context.Context) error) {
 	t.Helper()
 	if err := cluster.Until(t.Context(), limit, ask); err != nil {
+		failures.waited(t, err)
 		t.Fatal(err)
 	}
 }
