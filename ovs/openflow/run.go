@@ -87,6 +87,8 @@ const (
 	// maxAuditPause bounds what follows from that: a switch that answered late
 	// once, on a machine that was busy, is to be looked at again soon.
 	maxAuditPause = 15 * time.Second
+	// slowAudit is worth a line in the log.
+	slowAudit = time.Second
 )
 
 // auditPause is the time from the end of an audit that took so long to the next.
@@ -152,7 +154,11 @@ func (s *session) serve(ctx context.Context) error {
 		case <-audit.C:
 			began := time.Now()
 			err = s.audit(ctx)
-			audit.Reset(auditPause(interval, time.Since(began)))
+			took := time.Since(began)
+			if took > slowAudit {
+				klog.FromContext(ctx).Info("The switch was slow to be audited", "took", took, "next", auditPause(interval, took))
+			}
+			audit.Reset(auditPause(interval, took))
 		}
 		if err != nil {
 			return err
@@ -203,14 +209,19 @@ func (s *session) audit(ctx context.Context) error {
 	now := time.Now()
 	t.mu.Lock()
 	t.stats.Audits++
-	t.stats.Repairs += uint64(drift + meters)
 	t.retryRefused(func(o *ownerState) bool { return !now.Before(o.retryAt) })
 	t.dirty.full = t.dirty.full || drift > 0
 	t.mu.Unlock()
 	if drift > 0 {
 		klog.FromContext(ctx).Info("Something else changed the switch, repairing", "differences", drift)
 	}
-	return s.flush(ctx)
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.stats.Repairs += uint64(drift + meters)
+	t.mu.Unlock()
+	return nil
 }
 
 // differs counts the flows and groups in which two pictures differ.
