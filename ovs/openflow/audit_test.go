@@ -12,16 +12,46 @@ import (
 // TestAuditPause: audits of a switch with very many flows take a small part of the
 // time; however long one took, the next is not far.
 func TestAuditPause(t *testing.T) {
-	for _, tt := range []struct{ took, want time.Duration }{
-		{time.Millisecond, 5 * time.Second},
-		{250 * time.Millisecond, 5 * time.Second},
-		{500 * time.Millisecond, 10 * time.Second},
-		{12 * time.Second, 15 * time.Second},
+	for _, tt := range []struct{ took, want, asked time.Duration }{
+		{time.Millisecond, 5 * time.Second, 100 * time.Millisecond},
+		{250 * time.Millisecond, 5 * time.Second, time.Second},
+		{500 * time.Millisecond, 10 * time.Second, 2 * time.Second},
+		{12 * time.Second, 15 * time.Second, 5 * time.Second},
 	} {
-		if got := auditPause(5*time.Second, tt.took); got != tt.want {
+		if got := auditPause(5*time.Second, tt.took, false); got != tt.want {
 			t.Errorf("after an audit of %v the next is in %v, want %v", tt.took, got, tt.want)
 		}
+		if got := auditPause(5*time.Second, tt.took, true); got != tt.asked {
+			t.Errorf("after an audit of %v one that is asked for is in %v, want %v", tt.took, got, tt.asked)
+		}
 	}
+}
+
+// TestAuditWhenOthersChange: what others change is repaired when the switch says
+// so, but not all the time.
+func TestAuditWhenOthersChange(t *testing.T) {
+	m := newMemory(t)
+	withTarget(t, m.dial, func(t *testing.T, target *Target) {
+		target.Complete()
+		mustUpdate(t, target, "a", simple(0, 1, 1))
+		mustSync(t, target)
+		m.drain()
+		time.Sleep(time.Second)
+		remove := func() {
+			m.change(func() { delete(m.table, flow.Key{Table: 0, Priority: 1}) })
+			m.told <- struct{}{}
+		}
+		remove()
+		wantLog(t, m, "at once", "add 0/1")
+		remove()
+		wantLog(t, m, "too soon")
+		time.Sleep(minAuditPause)
+		wantLog(t, m, "soon", "add 0/1")
+		time.Sleep(59 * time.Second)
+		if s := target.Stats(); s.Repairs != 2 || s.Audits != 2+11 {
+			t.Errorf("stats %+v", s)
+		}
+	})
 }
 
 // TestAuditAfterSlowOne: a switch that once answered late is repaired as soon as

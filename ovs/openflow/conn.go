@@ -33,6 +33,9 @@ type conn struct {
 	xid  uint32
 	// async gets the messages that answer nothing; it may be nil.
 	async func(msg []byte)
+	// changed holds a token when somebody else has changed flows; nil if nobody
+	// asked to be told.
+	changed chan struct{}
 }
 
 // call collects the messages whose transaction number is in [first, last].
@@ -61,14 +64,17 @@ func dialAsync(ctx context.Context, socket string, async func(msg []byte)) (*con
 	return c, nil
 }
 
-// connect is dial, and has the switch match first fragments like whole packets.
-// A switch that is new, or whose daemon was restarted, does not (see
+// connect is dial, has the switch match first fragments like whole packets, and has
+// it say when somebody else changes flows that are not in a learned table. A switch
+// that is new, or whose daemon was restarted, does not match like that (see
 // matchFragments).
-func connect(ctx context.Context, socket string) (*conn, error) {
-	c, err := dial(ctx, socket)
+func connect(ctx context.Context, socket string, learned func(table uint8) bool) (*conn, error) {
+	changed := make(chan struct{}, 1)
+	c, err := dialAsync(ctx, socket, changesOf(changed, learned))
 	if err != nil {
 		return nil, err
 	}
+	c.changed = changed
 	refused, err := c.untilBarrier(ctx, c.next(), []builder{matchFragments, plainMessage(of.Type_BarrierRequest)})
 	if err == nil && refused != nil {
 		err = refused
@@ -76,6 +82,10 @@ func connect(ctx context.Context, socket string) (*conn, error) {
 	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("have the switch at %s match fragments: %w", socket, err)
+	}
+	if err := c.monitor(ctx); err != nil {
+		c.close()
+		return nil, fmt.Errorf("have the switch at %s say what others change: %w", socket, err)
 	}
 	return c, nil
 }
@@ -213,6 +223,9 @@ var errClosed = errors.New("connection closed")
 
 // close ends the connection and its reader.
 func (c *conn) close() { c.fail(errClosed) }
+
+// changes has a token when somebody else has changed flows.
+func (c *conn) changes() <-chan struct{} { return c.changed }
 
 // lost is closed when the connection has ended.
 func (c *conn) lost() <-chan struct{} { return c.done }

@@ -159,6 +159,11 @@ func TestHandshakeEndsWithContext(t *testing.T) {
 	}
 }
 
+// connectAudited is connect with one learned table.
+func connectAudited(ctx context.Context, socket string) (*conn, error) {
+	return connect(ctx, socket, only63)
+}
+
 // TestConnectMatchesFragments: the daemon forgets the setting when it is
 // restarted, so every connection has to make it.
 func TestConnectMatchesFragments(t *testing.T) {
@@ -170,7 +175,7 @@ func TestConnectMatchesFragments(t *testing.T) {
 		{"taken", false, ""},
 		{"refused", true, "match fragments"},
 	} {
-		serveBy(t, connect, func(p *peer) {
+		serveBy(t, connectAudited, func(p *peer) {
 			p.send(hello(version))
 			m := p.next(of.Type_SetConfig)
 			xid := parseHeader(m).xid
@@ -181,6 +186,9 @@ func TestConnectMatchesFragments(t *testing.T) {
 				p.send(message(of.Type_Error, xid, 0, 10, 0, 0))
 			}
 			p.send(message(of.Type_BarrierReply, parseHeader(p.next(of.Type_BarrierRequest)).xid))
+			if !tc.refuse {
+				p.send(message(of.Type_Error, parseHeader(p.next(of.Type_MultiPartRequest)).xid, 0, 1, 0, 2))
+			}
 		}, func(t *testing.T, c *conn, err error) {
 			if tc.wantErr == "" && err != nil || tc.wantErr != "" && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tc.wantErr)) {
 				t.Errorf("%s: error %v, want %q", tc.name, err, tc.wantErr)

@@ -42,10 +42,12 @@
 //
 // # Audit
 //
-// Every AuditInterval, but for no more than a twentieth of the time, the flows
-// and groups are read again and differences are repaired and counted. The audit also finds a switch that no longer answers:
-// after 30 s without a reply the connection is given up and made again. Echo
-// requests of the switch are answered at any time.
+// The switch says when somebody else changes flows (flow monitoring). Then at once,
+// and else every AuditInterval, the flows and groups are read again and differences
+// are repaired and counted; for no more than a part of the time, a fifth and a
+// twentieth. The audit also finds a switch that no longer answers: after 30 s
+// without a reply the connection is given up and made again. Echo requests of the
+// switch are answered at any time.
 //
 // # Refusal
 //

@@ -33,6 +33,7 @@ type memory struct {
 	refuse func(op) error
 	log    []string
 	gone   chan struct{}
+	told   chan struct{}
 }
 
 func newMemory(t *testing.T) *memory {
@@ -41,7 +42,7 @@ func newMemory(t *testing.T) *memory {
 
 // dial makes the channel here, so that it belongs to the bubble of the test.
 func (m *memory) dial() (ofswitch, error) {
-	m.gone = make(chan struct{})
+	m.gone, m.told = make(chan struct{}), make(chan struct{}, 1)
 	return m, nil
 }
 
@@ -143,9 +144,10 @@ func (m *memory) setMeters(_ context.Context, c meterChange) error {
 	return nil
 }
 
-func (m *memory) lost() <-chan struct{} { return m.gone }
-func (m *memory) cause() error          { return io.EOF }
-func (m *memory) close()                {}
+func (m *memory) changes() <-chan struct{} { return m.told }
+func (m *memory) lost() <-chan struct{}    { return m.gone }
+func (m *memory) cause() error             { return io.EOF }
+func (m *memory) close()                   {}
 
 // drain returns the bundles since the last call.
 func (m *memory) drain() []string {

@@ -87,12 +87,19 @@ const (
 	// maxAuditPause bounds what follows from that: a switch that answered late
 	// once, on a machine that was busy, is to be looked at again soon.
 	maxAuditPause = 15 * time.Second
+	// Who changes flows all the time must not keep the switch busy with audits.
+	askedShare    = 4
+	minAuditPause = 100 * time.Millisecond
 	// slowAudit is worth a line in the log.
 	slowAudit = time.Second
 )
 
-// auditPause is the time from the end of an audit that took so long to the next.
-func auditPause(interval, took time.Duration) time.Duration {
+// auditPause is the time from the end of an audit that took so long to the next,
+// which comes sooner when the switch says that somebody else changed flows.
+func auditPause(interval, took time.Duration, asked bool) time.Duration {
+	if asked {
+		return min(interval, max(minAuditPause, min(askedShare*took, maxAuditPause)))
+	}
 	return max(interval, min(auditShare*took, maxAuditPause))
 }
 
@@ -142,6 +149,9 @@ func (s *session) serve(ctx context.Context) error {
 	interval := s.target.params.AuditInterval
 	audit := time.NewTimer(interval)
 	defer audit.Stop()
+	// The last audit; the session began with as much.
+	var took time.Duration
+	ended := time.Now()
 	for {
 		var err error
 		select {
@@ -151,14 +161,18 @@ func (s *session) serve(ctx context.Context) error {
 			return s.sw.cause()
 		case <-s.target.wake:
 			err = s.flush(ctx)
+		case <-s.sw.changes():
+			audit.Reset(time.Until(ended.Add(auditPause(interval, took, true))))
 		case <-audit.C:
 			began := time.Now()
 			err = s.audit(ctx)
-			took := time.Since(began)
+			ended = time.Now()
+			took = ended.Sub(began)
+			next := auditPause(interval, took, false)
 			if took > slowAudit {
-				klog.FromContext(ctx).Info("The switch was slow to be audited", "took", took, "next", auditPause(interval, took))
+				klog.FromContext(ctx).Info("The switch was slow to be audited", "took", took, "next", next)
 			}
-			audit.Reset(auditPause(interval, took))
+			audit.Reset(next)
 		}
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ type ofswitch interface {
 	commit(ctx context.Context, ops []op) error
 	meters(ctx context.Context) ([]flow.Meter, error)
 	setMeters(ctx context.Context, change meterChange) error
+	changes() <-chan struct{}
 	lost() <-chan struct{}
 	cause() error
 	close()

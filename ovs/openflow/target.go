@@ -111,7 +111,7 @@ func New(params Params) *Target {
 	return &Target{
 		params: params,
 		dial: func(ctx context.Context) (ofswitch, error) {
-			return connect(ctx, params.Socket)
+			return connect(ctx, params.Socket, params.learned)
 		},
 		wake:    make(chan struct{}, 1),
 		owners:  map[string]*ownerState{},
