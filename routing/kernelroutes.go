@@ -35,6 +35,9 @@ type KernelInput struct {
 	Underlay []Route
 	Paths    []Path
 	Learned  []LearnedRoute
+	// MTU is the largest packet in bytes that may go to Pods by routes, 0: what the
+	// interface takes.
+	MTU int
 	// Gateway is the interface through which tunnelled packets enter the switch.
 	Gateway GatewayInterface
 }
@@ -125,7 +128,7 @@ func (b *kernelBuilder) path(p Path) {
 	switch p.Kind {
 	case PathDirect:
 		link, _ := LinkTo(b.in.Links, p.NextHops[0])
-		b.add(Route{Prefix: p.PodCIDR, Metric: MetricDirect,
+		b.add(Route{Prefix: p.PodCIDR, Metric: MetricDirect, MTU: b.in.MTU,
 			NextHops: []NextHop{{Addr: p.NextHops[0], Interface: link}}})
 	case PathTunnel:
 		gw := GatewayOf(p.PodCIDR)
@@ -144,7 +147,7 @@ func (b *kernelBuilder) path(p Path) {
 			b.state.Unresolved = append(b.state.Unresolved, fmt.Sprintf("route %s to node %s: %v", p.PodCIDR, p.Node, err))
 			break
 		}
-		b.add(Route{Prefix: p.PodCIDR, NextHops: hops, Metric: MetricBGP})
+		b.add(Route{Prefix: p.PodCIDR, NextHops: hops, Metric: MetricBGP, MTU: b.in.MTU})
 	case PathDefault:
 		return
 	}

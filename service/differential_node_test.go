@@ -113,9 +113,9 @@ const baseOwner = "node"
 // nodeFlows are those of a node with its Pods and a tunnel.
 var nodeFlows = sync.OnceValue(func() []flow.Flow {
 	flows := slices.Concat(pipeline.Base(), pipeline.Gateway(pipeline.GatewayParams{
-		Port: gatewayPort, TunnelPort: tunnelPort, Addrs: random.Gateways, NodeAddrs: random.NodeAddrs,
+		Port: gatewayPort, TunnelPorts: []uint32{tunnelPort}, Addrs: random.Gateways, NodeAddrs: random.NodeAddrs,
 		Services: true, ServiceAddrs: serviceAddrs,
-	}), pipeline.Node(pipeline.NodeParams{Endpoint: tunnel, PodCIDRs: random.TunnelCIDRs}))
+	}), pipeline.Node(pipeline.NodeParams{Sources: []netip.Addr{tunnel.Remote}, TunnelPort: tunnelPort, Endpoint: tunnel, PodCIDRs: random.TunnelCIDRs}))
 	for i, addrs := range random.Pods {
 		port := firstPod + uint32(i)
 		flows = append(flows, pipeline.Pod(pipeline.PodPort{Port: port, MAC: macOf(port), Addrs: addrs})...)

@@ -27,6 +27,7 @@ import (
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/internal/refuse"
+	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ipam"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
@@ -85,6 +86,7 @@ type Agent struct {
 	services *serviceSwitch
 	kernel   *kernel.Watcher
 	status   *statusWriter
+	acks     *acknowledger
 	loop     *reconcile.Loop
 	podLoop  *reconcile.Loop
 	// serviceLoop follows the Services of the cluster.
@@ -110,7 +112,11 @@ type Agent struct {
 		sync.Mutex
 		value cniserver.Settings
 		known bool
+		// version counts the values.
+		version int64
 	}
+	// podsAt is the version that Pods were last brought to.
+	podsAt atomic.Int64
 
 	// What follows belongs to the goroutine of loop.
 	registered      bool // the Node object has been seen
@@ -120,8 +126,11 @@ type Agent struct {
 	refused         string // what was wrong with the document when it was last spoken of
 	carriedOut      string
 	ports           map[string]vsdb.PortStatus
+	tunnels         map[string]pipeline.NodeParams // those in use, by node
 	firewall        *hostfw.Firewall
 	firewallBackend hostfw.Backend
+	rollout         *rollout.Rollout // the last one that was seen
+	said            kube.NodeRollout // of it
 }
 
 // New wires an agent. It touches nothing outside the process.
@@ -184,6 +193,7 @@ func New(p Params) (*Agent, error) {
 	})
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
 	a.status = newStatusWriter(clients, p.NodeName)
+	a.acks = newAcknowledger(clients, p.NodeName)
 	a.newServices(mark)
 	a.cni, err = cniserver.New(cniserver.Params{
 		SocketPath: filepath.Join(p.RunDir, "cni.sock"),
@@ -228,6 +238,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"CNI server", a.cni.Run},
 		{"local API", a.local.Run},
 		{"status writer", a.status.Run},
+		{"rollout acknowledgements", a.acks.loop.Run},
 		{"node loop", a.loop.Run},
 		{"Pod loop", a.podLoop.Run},
 		{"Service loop", a.serviceLoop.Run},
@@ -271,6 +282,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		err = a.apply(ctx, seen.world, plan)
 		a.announceSettings(seen, plan)
 	}
+	a.acknowledge(ctx, seen.world, plan, err)
 	if errors.Is(err, errNodeDeleted) {
 		// The Pod CIDRs may be another node's soon: the routers must forget
 		// that they are here, and not keep them as for a restart.

@@ -38,6 +38,7 @@ func (a *Agent) steps() []step {
 		{"firewall", a.applyFirewall},
 		{"bgp", a.applyBGP},
 		{"routes", a.applyRoutes},
+		{"tunnels", a.applyTunnels},
 	}
 }
 
@@ -181,10 +182,15 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 	for _, c := range p.Local.PodCIDRs {
 		params.ServiceAddrs = append(params.ServiceAddrs, routing.ServiceAddressOf(c))
 	}
-	if p.Layout.Tunnel != nil {
-		params.TunnelPort = a.ports[vsdb.TunnelPort].OFPort
-	}
 	var errs []error
+	for _, t := range p.Layout.Tunnels {
+		port := a.ports[t.PortName()]
+		if port.OFPort == 0 {
+			errs = append(errs, fmt.Errorf("port %s has no OpenFlow port: %s", t.PortName(), port.Error))
+			continue
+		}
+		params.TunnelPorts = append(params.TunnelPorts, port.OFPort)
+	}
 	a.resume.describe(params)
 	live := map[string]bool{pipeline.OwnerBase: true, pipeline.OwnerGateway: true, pipeline.OwnerResume: true}
 	errs = append(errs,
@@ -199,7 +205,14 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		return live[owner] || isPodOwner(owner) || isServiceOwner(owner) || enforce.IsOwner(owner)
 	})
 	for _, n := range p.Nodes {
-		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(n.NodeParams), nil))
+		// What the kernel still leads into a tunnel must not come back to it, nor
+		// what Pods send before the kernel has a route.
+		params := a.nodeParams(n)
+		if before, ok := a.tunnels[n.Name]; ok && len(params.PodCIDRs) < len(before.PodCIDRs) {
+			before.Sources = params.Sources
+			params = before
+		}
+		errs = append(errs, a.flows.Update(pipeline.OwnerNode(n.Name), pipeline.Node(params), nil))
 	}
 	a.health.set("services", a.services.ready())
 	if a.podsDeclared.Load() {
@@ -208,6 +221,37 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 		}
 		// What the switch refuses of a Service is nobody else's concern.
 		errs = append(errs, a.flows.Sync(ctx, slices.DeleteFunc(a.flows.Owners(), isServiceOwner)...))
+	}
+	return errors.Join(errs...)
+}
+
+// nodeParams are those of a remote node with the number of its tunnel's port.
+func (a *Agent) nodeParams(n RemoteNode) pipeline.NodeParams {
+	if len(n.PodCIDRs) > 0 {
+		n.TunnelPort = a.ports[n.Tunnel.PortName()].OFPort
+	}
+	return n.NodeParams
+}
+
+// applyTunnels ends tunnels in whose place there are routes now.
+func (a *Agent) applyTunnels(ctx context.Context, _ World, p *Plan) error {
+	if a.health.errOf("routes") != nil {
+		return nil // which says so
+	}
+	tunnels := make(map[string]pipeline.NodeParams, len(p.Nodes))
+	var errs []error
+	var changed []string
+	for _, n := range p.Nodes {
+		params, owner := a.nodeParams(n), pipeline.OwnerNode(n.Name)
+		tunnels[n.Name] = params
+		if len(params.PodCIDRs) < len(a.tunnels[n.Name].PodCIDRs) {
+			errs = append(errs, a.flows.Update(owner, pipeline.Node(params), nil))
+			changed = append(changed, owner)
+		}
+	}
+	a.tunnels = tunnels
+	if len(changed) > 0 && a.podsDeclared.Load() {
+		errs = append(errs, a.flows.Sync(ctx, changed...))
 	}
 	return errors.Join(errs...)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/kube"
+	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/kernel"
@@ -36,6 +37,8 @@ type sight struct {
 	// peers are the BGPPeers that cannot be used, notes what else was found.
 	peers []kube.PeerProblem
 	notes []string
+	// rollingOut says that a rollout is to bring the configuration into force.
+	rollingOut bool
 }
 
 // look gathers the world. What it returns beside an error is as much as it could see.
@@ -59,7 +62,15 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	if conf == nil {
 		return s, err
 	}
-	s.world.Config = conf
+	if r := snapshot.Rollout(); r != nil {
+		a.rollout = r
+	}
+	s.world.Config, s.world.Rollout = conf, a.rollout
+	if a.rollout != nil {
+		// How traffic travels changes by rollouts alone.
+		s.world.Config = conf.With(a.rollout.To)
+		s.rollingOut = a.rollout.Phase != rollout.Complete || a.rollout.To != conf.Traffic()
+	}
 	s.world.Local = s.node.Node
 	for _, n := range snapshot.Nodes {
 		if n.Name != a.p.NodeName {

@@ -3,14 +3,12 @@
 package agent
 
 import (
-	"cmp"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 
-	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
@@ -20,6 +18,9 @@ import (
 // World is everything that a node's plan depends on.
 type World struct {
 	Config *config.Config
+	// Rollout is the one in force, nil if there is none. Config has the traffic that
+	// it leads to.
+	Rollout *rollout.Rollout
 	// Local is this node, Remotes are all others, as the API server has them.
 	Local   routing.Node
 	Remotes []routing.Node
@@ -58,14 +59,18 @@ type Uplink struct {
 type Plan struct {
 	Local    routing.Node
 	Problems []routing.Problem
-	// MTU of Pod interfaces and of the gateway, in bytes.
-	MTU int
+	// MTU of Pod interfaces and of the gateway, in bytes; SendMTU is what Pods may
+	// send, which is less in the course of a rollout.
+	MTU, SendMTU int
 	// MTUWarning says why a configured MTU is not in force; may be empty.
 	MTUWarning string
 	Layout     vsdb.Layout
 	// Gateways are the gateway's addresses with their networks.
 	Gateways []netip.Prefix
 	Paths    []routing.Path
+	// Loses says in words to which Pod CIDRs there is no path, or would be none by
+	// what a rollout leads to.
+	Loses []string
 	// Nodes are the remote nodes that the switch must know: all that have a
 	// tunnel endpoint while there is a tunnel port. Sorted by name.
 	Nodes  []RemoteNode
@@ -82,6 +87,9 @@ type Plan struct {
 // carry Pod addresses it cannot answer a Pod in any other way.
 type RemoteNode struct {
 	Name string
+	// Tunnel is the one to the node, if anything goes into one. NodeParams lack the
+	// number of its port, which only the switch knows.
+	Tunnel vsdb.Tunnel
 	pipeline.NodeParams
 }
 
@@ -91,109 +99,51 @@ type RemoteNode struct {
 func MakePlan(w World) (*Plan, error) {
 	valid := routing.Validate(w.Local, w.Remotes, w.Links)
 	p := &Plan{Local: valid.Local, Problems: valid.Problems}
-
-	endpoints := map[string]encap.Endpoint{}
-	remoteEnds := map[string]netip.Addr{}
-	var peers [][]netip.Addr
-	for _, n := range valid.Remotes {
-		peers = append(peers, n.Addresses)
-		if e, err := encap.SelectEndpoint(w.Config.Tunnel.Underlay, w.Local.Addresses, n.Addresses); err == nil {
-			endpoints[n.Name], remoteEnds[n.Name] = e, e.Remote
-		}
-	}
-	underlay := encap.UnderlayFamilies(w.Config.Tunnel.Underlay, w.Local.Addresses, peers)
-	if err := p.planMTU(w, underlay); err != nil {
+	ways, err := w.ways(valid)
+	if err != nil {
 		return nil, err
 	}
+	p.MTU, p.SendMTU, p.MTUWarning = ways.mtu, ways.sendMTU, ways.to.warning
 	for _, c := range valid.Local.PodCIDRs {
 		p.Gateways = append(p.Gateways, netip.PrefixFrom(routing.GatewayOf(c), c.Bits()))
 	}
-	p.Paths = routing.DecidePaths(routing.Input{
-		Mode:              w.Config.Mode,
-		TrustDefaultRoute: w.Config.TrustDefaultRoute,
-		Links:             w.Links,
-		Remotes:           valid.Remotes,
-		Learned:           w.Learned,
-		TunnelEndpoints:   remoteEnds,
-	})
-	p.Layout = layout(w, p.MTU)
-	if p.Layout.Tunnel != nil {
-		p.Nodes = remoteNodes(p.Paths, valid.Remotes, endpoints)
-	}
-	tunnelMTU := w.Uplink.MTU
-	for _, f := range underlay {
-		tunnelMTU = min(tunnelMTU, encap.TunnelMTU(w.Uplink.MTU, f))
-	}
+	p.Paths = ways.paths()
+	p.Loses = lost(ways.to.paths)
+	p.Layout = layout(w, p.MTU, ways.tunnels())
+	p.Nodes = ways.nodes(valid.Remotes)
 	p.Kernel = routing.KernelRoutes(routing.KernelInput{
 		Local:    valid.Local,
 		Links:    w.Links,
 		Underlay: w.Underlay,
 		Paths:    p.Paths,
 		Learned:  w.Learned,
+		MTU:      p.routedMTU(),
 		Gateway: routing.GatewayInterface{
-			Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), TunnelMTU: min(p.MTU, tunnelMTU), Behind: serviceHops(),
+			Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), Behind: serviceHops(),
+			TunnelMTU: min(p.SendMTU, ways.to.tunnelMTU, ways.from.tunnelMTU),
 		},
 	})
 	p.KeepRoutes = !w.Converged
 	p.Firewall = firewall(w, valid)
-	p.BGP = bgp(w, valid)
+	p.BGP = bgp(w, valid, ways.bgp())
 	return p, nil
 }
 
-func (p *Plan) planMTU(w World, underlay []routing.Family) error {
-	var families []routing.Family
-	for _, c := range p.Local.PodCIDRs {
-		families = append(families, routing.FamilyOf(c.Addr()))
+// routedMTU is the largest packet that the node may send to Pods by routes, 0: what
+// the interface takes.
+func (p *Plan) routedMTU() int {
+	if p.SendMTU < p.MTU {
+		return p.SendMTU
 	}
-	mtu, err := encap.PodMTU(encap.MTUParams{
-		Mode:       w.Config.Mode,
-		Uplink:     w.Uplink.MTU,
-		Configured: w.Config.MTU,
-		Underlay:   underlay,
-		Pod:        families,
-	})
-	if err != nil && w.Config.MTU == 0 {
-		return fmt.Errorf("MTU of uplink %s: %w", w.Uplink.Name, err)
-	}
-	if err != nil {
-		p.MTUWarning = err.Error()
-	}
-	p.MTU = mtu
-	return nil
+	return 0
 }
 
-// remoteNodes gathers the paths that are tunnels by node.
-func remoteNodes(paths []routing.Path, remotes []routing.Node, endpoints map[string]encap.Endpoint) []RemoteNode {
-	var out []RemoteNode
-	for _, n := range remotes {
-		endpoint, ok := endpoints[n.Name]
-		if !ok {
-			continue
-		}
-		node := RemoteNode{Name: n.Name, NodeParams: pipeline.NodeParams{Endpoint: endpoint}}
-		for _, path := range paths {
-			if path.Node != n.Name || path.Kind != routing.PathTunnel {
-				continue
-			}
-			node.PodCIDRs = append(node.PodCIDRs, path.PodCIDR)
-			if a := n.Address(path.Family); a.IsValid() {
-				node.Addrs = append(node.Addrs, a)
-			}
-		}
-		out = append(out, node)
-	}
-	slices.SortFunc(out, func(a, b RemoteNode) int { return cmp.Compare(a.Name, b.Name) })
-	return out
-}
-
-func layout(w World, mtu int) vsdb.Layout {
+func layout(w World, mtu int, tunnels []vsdb.Tunnel) vsdb.Layout {
 	l := vsdb.Layout{
 		Datapath:   vsdb.DatapathSystem,
 		GatewayMAC: pipeline.GatewayMAC(),
 		MTU:        mtu,
-	}
-	if w.Config.Mode != routing.ModeNoEncap {
-		l.Tunnel = &vsdb.Tunnel{Type: w.Config.Tunnel.Type, Port: w.Config.Tunnel.Port}
+		Tunnels:    tunnels,
 	}
 	if w.Config.Datapath == config.DatapathNetdev {
 		l.Datapath = vsdb.DatapathNetdev
@@ -219,8 +169,8 @@ func firewall(w World, valid routing.Validation) hostfw.Ruleset {
 	return r
 }
 
-func bgp(w World, valid routing.Validation) routing.BGPConfig {
-	if !w.Config.BGP.Enabled {
+func bgp(w World, valid routing.Validation, enabled bool) routing.BGPConfig {
+	if !enabled {
 		return routing.BGPConfig{}
 	}
 	scope := routing.ImportScope{Local: valid.Local, Links: w.Links}

@@ -150,7 +150,7 @@ func TestPlanByMode(t *testing.T) {
 			if diff := cmp.Diff(test.tunnelled, tunnelled, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 				t.Error("tunnels:", diff)
 			}
-			if got, want := p.Layout.Tunnel != nil, test.tunnelled != nil; got != want {
+			if got, want := len(p.Layout.Tunnels) > 0, test.tunnelled != nil; got != want {
 				t.Errorf("tunnel port wanted: %t, want %t", got, want)
 			}
 		})

@@ -24,6 +24,7 @@ func (a *Agent) announceSettings(s sight, p *Plan) {
 	value := cniserver.Settings{
 		PodCIDRs:   p.Local.PodCIDRs,
 		MTU:        p.MTU,
+		SendMTU:    p.SendMTU,
 		Datapath:   podlink.Datapath(conf.Datapath),
 		GatewayMAC: pipeline.GatewayMAC(),
 	}
@@ -35,10 +36,21 @@ func (a *Agent) announceSettings(s sight, p *Plan) {
 	a.settings.Lock()
 	changed := !a.settings.known || !reflect.DeepEqual(a.settings.value, value)
 	a.settings.value, a.settings.known = value, true
+	if changed {
+		a.settings.version++
+	}
 	a.settings.Unlock()
 	if changed {
 		a.podLoop.Mark()
 	}
+}
+
+// podsFollow tells whether all Pods have been brought to what announceSettings said
+// last. One that could not be, as it has changed its own interface, counts.
+func (a *Agent) podsFollow() bool {
+	a.settings.Lock()
+	defer a.settings.Unlock()
+	return a.settings.known && a.podsAt.Load() == a.settings.version
 }
 
 // cniSettings implements cniserver.Params.Settings.
@@ -61,7 +73,7 @@ func servingParts() []string { return []string{"switch", "gateway", "flows", "po
 // under living Pods and collects what dead ones left.
 func (a *Agent) reconcilePods(ctx context.Context) error {
 	a.settings.Lock()
-	known := a.settings.known
+	known, version := a.settings.known, a.settings.version
 	a.settings.Unlock()
 	if !known {
 		return nil
@@ -79,6 +91,9 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 	if err == nil {
 		// A Pod can break its own interface; that is no reason to refuse others.
 		err = a.cni.Reconcile(ctx)
+		if a.podsAt.Swap(version) != version {
+			a.loop.Mark()
+		}
 	}
 	a.setPodsDegraded(err)
 	if a.health.err() != nil {

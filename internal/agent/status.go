@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/reconcile"
-	"github.com/waymark-net/waymark/routing"
 )
 
 // reason is the reason of the node's condition and of an Event. Those of
@@ -158,7 +156,7 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 	if seen.node == nil {
 		return
 	}
-	if plan != nil && err == nil {
+	if plan != nil && err == nil && !seen.rollingOut {
 		a.carriedOut = a.confVersion
 	}
 	r := &report{
@@ -204,15 +202,8 @@ func planProblems(p *Plan, add func(why reason, message string)) {
 	for _, u := range p.Kernel.Unresolved {
 		add(reasonRouteNotUsable, u)
 	}
-	var lost []string
-	for _, path := range p.Paths {
-		if path.Kind == routing.PathNone {
-			lost = append(lost, fmt.Sprintf("%s (node %s): %s", path.PodCIDR, path.Node, path.Reason))
-		}
-	}
-	slices.Sort(lost)
-	if len(lost) > 0 {
-		add(reasonNoRoute, "no usable route to "+strings.Join(lost, ", "))
+	if nowhere := lost(p.Paths); len(nowhere) > 0 {
+		add(reasonNoRoute, "no usable route to "+strings.Join(nowhere, ", "))
 	}
 }
 

@@ -40,6 +40,7 @@ func (a attachment) link(set Settings) podlink.Link {
 		IfName:        a.IfName,
 		MAC:           a.MAC,
 		MTU:           set.MTU,
+		SendMTU:       set.SendMTU,
 		GatewayMAC:    set.GatewayMAC,
 		Datapath:      set.Datapath,
 	}

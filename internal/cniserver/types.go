@@ -81,9 +81,9 @@ type Settings struct {
 	// PodCIDRs are the node's, at most one a family; results list addresses
 	// in this order, so the cluster's first family comes first.
 	PodCIDRs []netip.Prefix
-	// MTU of Pod interfaces in bytes.
-	MTU      int
-	Datapath podlink.Datapath
+	// MTU of Pod interfaces in bytes; SendMTU is what Pods may send, 0: as much.
+	MTU, SendMTU int
+	Datapath     podlink.Datapath
 	// GatewayMAC is the address of the node's gateway port.
 	GatewayMAC net.HardwareAddr
 }

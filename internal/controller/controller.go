@@ -49,6 +49,7 @@ type Controller struct {
 	watcher  *kube.Watcher
 	recorder *kube.Recorder
 	loop     *reconcile.Loop
+	rollouts *reconcile.Loop
 	elector  *leaderelection.LeaderElector
 	metrics  *metrics
 	registry *prometheus.Registry
@@ -88,7 +89,11 @@ func New(params Params) (*Controller, error) {
 		RetryBase:   time.Second,
 		RetryMax:    time.Minute,
 	})
-	c.watcher = kube.NewWatcher(kube.WatcherParams{Clients: params.Clients, OnChange: c.loop.Mark})
+	c.rollouts = c.newRolloutLoop()
+	c.watcher = kube.NewWatcher(kube.WatcherParams{Clients: params.Clients, OnChange: func() {
+		c.loop.Mark()
+		c.rollouts.Mark()
+	}})
 	var err error
 	c.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Name: component,
@@ -118,6 +123,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	group.Go(func() error { return c.watcher.Run(ctx) })
 	group.Go(func() error { return c.recorder.Run(ctx) })
 	group.Go(func() error { return c.loop.Run(ctx) })
+	group.Go(func() error { return c.rollouts.Run(ctx) })
 	group.Go(func() error {
 		for ctx.Err() == nil {
 			c.elector.Run(ctx) // returns when leadership is lost
@@ -154,6 +160,7 @@ func (c *Controller) lead(ctx context.Context) {
 // mark has what only the leader does looked at again.
 func (c *Controller) mark() {
 	c.loop.Mark()
+	c.rollouts.Mark()
 	c.policies.reports.loop.Mark()
 }
 

@@ -41,6 +41,7 @@ func TestController(t *testing.T) {
 			stops[id] = run(t, cluster, id)
 		}
 		t.Run("configuration", func(t *testing.T) { testConfiguration(t, cluster) })
+		t.Run("rollouts", func(t *testing.T) { testRollouts(t, cluster, admin) })
 		t.Run("peer status", func(t *testing.T) { testPeerStatus(t, cluster) })
 		t.Run("node gone", func(t *testing.T) { testNodeGone(t, cluster) })
 		t.Run("leader gone", func(t *testing.T) {

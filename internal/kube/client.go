@@ -41,6 +41,14 @@ type SessionClient interface {
 	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
 }
 
+// RolloutClient reads and writes NetworkRollouts.
+type RolloutClient interface {
+	Reader[*v1alpha1.NetworkRolloutList]
+	Create(ctx context.Context, rollout *v1alpha1.NetworkRollout, opts metav1.CreateOptions) (*v1alpha1.NetworkRollout, error)
+	UpdateStatus(ctx context.Context, rollout *v1alpha1.NetworkRollout, opts metav1.UpdateOptions) (*v1alpha1.NetworkRollout, error)
+	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
+}
+
 // ClusterPolicyClient reads ClusterNetworkPolicies and writes their status.
 type ClusterPolicyClient interface {
 	Reader[*policyv1alpha2.ClusterNetworkPolicyList]
@@ -58,6 +66,7 @@ type Clients struct {
 	Peers          PeerClient
 	Advertisements Reader[*v1alpha1.BGPAdvertisementList]
 	Sessions       SessionClient
+	Rollouts       RolloutClient
 	// ClusterPolicies are of an API that the cluster may not have.
 	ClusterPolicies ClusterPolicyClient
 	// Definitions say, by their metadata, which APIs the cluster has.
@@ -112,5 +121,8 @@ func NewClients(config *rest.Config) (*Clients, error) {
 		Sessions: gentype.NewClientWithList("bgpsessions", client, parameters, "",
 			func() *v1alpha1.BGPSession { return &v1alpha1.BGPSession{} },
 			func() *v1alpha1.BGPSessionList { return &v1alpha1.BGPSessionList{} }),
+		Rollouts: gentype.NewClientWithList("networkrollouts", client, parameters, "",
+			func() *v1alpha1.NetworkRollout { return &v1alpha1.NetworkRollout{} },
+			func() *v1alpha1.NetworkRolloutList { return &v1alpha1.NetworkRolloutList{} }),
 	}, nil
 }

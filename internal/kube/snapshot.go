@@ -25,6 +25,9 @@ type Node struct {
 	Leaving bool
 	// Problems say in words what of the Node object could not be understood.
 	Problems []string
+	// Rollout is what the node's agent says of a rollout. Agents do not look at each
+	// other's.
+	Rollout NodeRollout
 }
 
 // Zone is the zone that the node is in; empty if it has no such label.
@@ -48,6 +51,8 @@ type Snapshot struct {
 	Sessions []v1alpha1.BGPSession
 	// PeerObjects are the BGPPeers as they are stored, by name; see Peers.
 	PeerObjects []v1alpha1.BGPPeer
+	// RolloutObjects are the NetworkRollouts as they are stored, by number; see Rollout.
+	RolloutObjects []v1alpha1.NetworkRollout
 
 	advertisements []v1alpha1.BGPAdvertisement
 	secrets        map[string]secret
@@ -130,5 +135,6 @@ func parseNode(object *corev1.Node) Node {
 			n.Ready = c.Status == corev1.ConditionTrue
 		}
 	}
+	n.Rollout = parseNodeRollout(object.Annotations[AnnotationRollout])
 	return n
 }

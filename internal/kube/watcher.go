@@ -43,7 +43,7 @@ type Watcher struct {
 	loop     *reconcile.Loop
 	snapshot atomic.Pointer[Snapshot]
 
-	nodes, configMap, peers, advertisements cache.SharedIndexInformer
+	nodes, configMap, peers, advertisements, rollouts cache.SharedIndexInformer
 	// sessions is nil for an agent.
 	sessions cache.SharedIndexInformer
 	secrets  *secretWatcher
@@ -65,6 +65,7 @@ func NewWatcher(params WatcherParams) *Watcher {
 	w.configMap = newInformer(core.ConfigMaps(config.Namespace), &corev1.ConfigMap{}, config.ConfigMapName)
 	w.peers = newInformer(params.Clients.Peers, &v1alpha1.BGPPeer{}, "")
 	w.advertisements = newInformer(params.Clients.Advertisements, &v1alpha1.BGPAdvertisement{}, "")
+	w.rollouts = newInformer(params.Clients.Rollouts, &v1alpha1.NetworkRollout{}, "")
 	if params.NodeName == "" {
 		w.sessions = newInformer(params.Clients.Sessions, &v1alpha1.BGPSession{}, "")
 	}
@@ -81,8 +82,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	synced := make([]cache.InformerSynced, 0, 5)
-	for _, informer := range []cache.SharedIndexInformer{w.nodes, w.configMap, w.peers, w.advertisements, w.sessions} {
+	synced := make([]cache.InformerSynced, 0, 6)
+	for _, informer := range []cache.SharedIndexInformer{w.nodes, w.configMap, w.peers, w.advertisements, w.rollouts, w.sessions} {
 		if informer == nil {
 			continue
 		}
@@ -122,7 +123,7 @@ func (w *Watcher) same(before, after any) bool {
 	switch a := before.(type) {
 	case *corev1.Node:
 		b, ok := after.(*corev1.Node)
-		return ok && reflect.DeepEqual(parseNode(a), parseNode(b))
+		return ok && reflect.DeepEqual(w.parseNode(a), w.parseNode(b))
 	case *v1alpha1.BGPPeer:
 		b, ok := after.(*v1alpha1.BGPPeer)
 		// The controller needs the resource version for its own writes.
@@ -131,14 +132,25 @@ func (w *Watcher) same(before, after any) bool {
 	return false
 }
 
+// parseNode is parseNode without what this Watcher does not tell.
+func (w *Watcher) parseNode(object *corev1.Node) Node {
+	n := parseNode(object)
+	if w.sessions == nil {
+		n.Rollout = NodeRollout{}
+	}
+	return n
+}
+
 // refresh builds and publishes a new Snapshot.
 func (w *Watcher) refresh(ctx context.Context) error {
 	s := &Snapshot{
 		PeerObjects:    objects[v1alpha1.BGPPeer](w.peers),
 		advertisements: objects[v1alpha1.BGPAdvertisement](w.advertisements),
+		RolloutObjects: objects[v1alpha1.NetworkRollout](w.rollouts),
 	}
+	slices.SortFunc(s.RolloutObjects, func(a, b v1alpha1.NetworkRollout) int { return cmp.Compare(a.Spec.Number, b.Spec.Number) })
 	for _, n := range objects[corev1.Node](w.nodes) {
-		s.Nodes = append(s.Nodes, parseNode(&n))
+		s.Nodes = append(s.Nodes, w.parseNode(&n))
 	}
 	for _, m := range objects[corev1.ConfigMap](w.configMap) {
 		text, found := m.Data[config.ConfigMapKey]

@@ -129,7 +129,7 @@ func checkFamily(h *netlink.Handle, dev netlink.Link, a Address) ([]string, erro
 	if err != nil {
 		return nil, fmt.Errorf("listing routes: %w", err)
 	}
-	for _, want := range podRoutes(dev.Attrs().Index, a.Gateway) {
+	for _, want := range podRoutes(dev.Attrs().Index, a.Gateway, 0) {
 		if !slices.ContainsFunc(routes, func(x netlink.Route) bool { return sameRoute(x, *want) }) {
 			found = append(found, fmt.Sprintf("no route to %s", want.Dst))
 		}
@@ -166,8 +166,44 @@ func setLinkMTU(ctx context.Context, link Link) error {
 	defer pod.Close()
 	return errors.Join(
 		setDeviceMTU(link.HostInterface, link.MTU),
-		inNamespace(pod, func() error { return setDeviceMTU(link.IfName, link.MTU) }),
+		inNamespace(pod, func() error {
+			return errors.Join(setDeviceMTU(link.IfName, link.MTU), setRouteMTU(link))
+		}),
 	)
+}
+
+// setRouteMTU changes the MTU of the default routes of the Pod whose namespace this
+// is. One that the Pod has changed otherwise is its own affair.
+func setRouteMTU(link Link) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	dev, err := h.LinkByName(link.IfName)
+	if err != nil {
+		return fmt.Errorf("finding %s: %w", link.IfName, err)
+	}
+	for _, a := range link.Addresses {
+		family := netlink.FAMILY_V4
+		if a.Addr.Is6() {
+			family = netlink.FAMILY_V6
+		}
+		routes, err := h.RouteList(dev, family)
+		if err != nil {
+			return fmt.Errorf("listing routes: %w", err)
+		}
+		for _, want := range podRoutes(dev.Attrs().Index, a.Gateway, link.routeMTU()) {
+			i := slices.IndexFunc(routes, func(x netlink.Route) bool { return sameRoute(x, *want) })
+			if i < 0 || routes[i].MTU == want.MTU {
+				continue
+			}
+			if err := h.RouteReplace(want); err != nil {
+				return fmt.Errorf("MTU of route %s: %w", want, err)
+			}
+		}
+	}
+	return nil
 }
 
 func setDeviceMTU(name string, mtu int) error {

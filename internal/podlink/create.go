@@ -114,7 +114,7 @@ func configurePod(link Link) error {
 		if err := h.NeighSet(podNeigh(index, a.Gateway, link.GatewayMAC)); err != nil {
 			return fmt.Errorf("adding neighbour %s: %w", a.Gateway, err)
 		}
-		for _, r := range podRoutes(index, a.Gateway) {
+		for _, r := range podRoutes(index, a.Gateway, link.routeMTU()) {
 			if err := h.RouteAdd(r); err != nil {
 				return fmt.Errorf("adding route %s: %w", r, err)
 			}
@@ -148,11 +148,19 @@ func podNeigh(index int, gateway netip.Addr, mac net.HardwareAddr) *netlink.Neig
 }
 
 // podRoutes are the routes of one family, in the order in which they can be added.
-func podRoutes(index int, gateway netip.Addr) []*netlink.Route {
+func podRoutes(index int, gateway netip.Addr, mtu int) []*netlink.Route {
 	return []*netlink.Route{
 		{LinkIndex: index, Dst: hostNet(gateway), Scope: netlink.SCOPE_LINK},
-		{LinkIndex: index, Dst: defaultNet(gateway), Gw: gateway.AsSlice()},
+		{LinkIndex: index, Dst: defaultNet(gateway), Gw: gateway.AsSlice(), MTU: mtu},
 	}
+}
+
+// routeMTU is the MTU of the Pod's default routes, 0: that of the interface.
+func (l Link) routeMTU() int {
+	if l.SendMTU < l.MTU {
+		return l.SendMTU
+	}
+	return 0
 }
 
 func hostNet(addr netip.Addr) *net.IPNet {

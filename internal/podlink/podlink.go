@@ -56,6 +56,9 @@ type Link struct {
 	MAC net.HardwareAddr
 	// MTU in bytes, of both ends.
 	MTU int
+	// SendMTU is the largest packet that the Pod sends, in bytes; 0: MTU. It is less
+	// while others still send what only MTU lets in.
+	SendMTU int
 	// Addresses are at most one a family.
 	Addresses []Address
 	// GatewayMAC is the address of every gateway.
@@ -115,7 +118,8 @@ func (Links) Check(ctx context.Context, link Link) error {
 	return nil
 }
 
-// SetMTU brings both ends of the pair to link.MTU and does nothing when they are.
+// SetMTU brings both ends of the pair to link.MTU and the Pod's routes to
+// link.SendMTU, and does nothing when they are. Connections live on.
 func (Links) SetMTU(ctx context.Context, link Link) error {
 	if err := setLinkMTU(ctx, link); err != nil {
 		return fmt.Errorf("setting MTU %d of link %s: %w", link.MTU, link.HostInterface, err)

@@ -279,6 +279,39 @@ func TestSetMTU(t *testing.T) {
 	})
 }
 
+// TestSendMTU: what a Pod sends can be less than what it gets, in both families, from
+// its beginning on or later, and back.
+func TestSendMTU(t *testing.T) {
+	testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) {
+		pod := testnet.New(t, "pod")
+		link := testLink(pod, "c1")
+		link.SendMTU = 1400
+		mustCreate(t, link)
+		check := func(want string) {
+			t.Helper()
+			for _, family := range []string{"-4", "-6"} {
+				if got := pod.Exec(t, "ip "+family+" route show default"); strings.Contains(got, "mtu") != (want != "") || !strings.Contains(got, want) {
+					t.Errorf("with SendMTU %d: %q, want %q", link.SendMTU, got, want)
+				}
+			}
+			if err := (Links{}).Check(t.Context(), link); err != nil {
+				t.Error(err)
+			}
+		}
+		check("mtu 1400")
+		for _, step := range []struct {
+			mtu, send int
+			want      string
+		}{{1450, 1300, "mtu 1300"}, {1450, 1300, "mtu 1300"}, {1450, 1450, ""}, {1500, 1450, "mtu 1450"}, {1500, 0, ""}} {
+			link.MTU, link.SendMTU = step.mtu, step.send
+			if err := (Links{}).SetMTU(t.Context(), link); err != nil {
+				t.Fatal(err)
+			}
+			check(step.want)
+		}
+	})
+}
+
 func TestManyAtOnce(t *testing.T) {
 	testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) {
 		var wg sync.WaitGroup

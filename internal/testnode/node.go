@@ -33,6 +33,8 @@ type Node struct {
 	db     *vsdb.Client
 	status vsdb.Status
 	pods   int
+	// tunnels are those of the layout.
+	tunnels []vsdb.Tunnel
 }
 
 // New starts a node whose uplink eth0 exists in ns and has addresses.
@@ -43,7 +45,7 @@ func New(t *testing.T, ns *testnet.Namespace, n int, layout vsdb.Layout) *Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &Node{NS: ns, n: n, dir: dir}
+	r := &Node{NS: ns, n: n, dir: dir, tunnels: layout.Tunnels}
 	db := filepath.Join(dir, "conf.db")
 	r.run(t, "ovsdb-tool", "create", db, "/usr/share/openvswitch/vswitch.ovsschema")
 	r.daemon(t, "ovsdb-server", db, "--remote=punix:"+dir+"/db.sock")
@@ -189,11 +191,20 @@ func (r *Node) SetUp(t *testing.T) {
 // GatewayParams describe the node's gateway to package pipeline.
 func (r *Node) GatewayParams() pipeline.GatewayParams {
 	return pipeline.GatewayParams{
-		Port:       r.status.Ports[vsdb.GatewayPort].OFPort,
-		TunnelPort: r.status.Ports[vsdb.TunnelPort].OFPort,
-		Addrs:      []netip.Addr{r.Gateway4(), r.Gateway6()},
-		NodeAddrs:  []netip.Addr{r.Addr4(), r.Addr6()},
+		Port:        r.status.Ports[vsdb.GatewayPort].OFPort,
+		TunnelPorts: r.tunnelPorts(),
+		Addrs:       []netip.Addr{r.Gateway4(), r.Gateway6()},
+		NodeAddrs:   []netip.Addr{r.Addr4(), r.Addr6()},
 	}
+}
+
+// tunnelPorts are the OpenFlow ports of the node's tunnels.
+func (r *Node) tunnelPorts() []uint32 {
+	var ports []uint32
+	for _, t := range r.tunnels {
+		ports = append(ports, r.status.Ports[t.PortName()].OFPort)
+	}
+	return ports
 }
 
 // fence keeps the kernel from handling what arrives at a device that is a
@@ -204,7 +215,7 @@ func (r *Node) fence(t *testing.T, dev string) {
 }
 
 // Join makes the other node known: flows, and the kernel's routes into the tunnel.
-func (r *Node) Join(t *testing.T, other *Node, underlay encap.Underlay) {
+func (r *Node) Join(t *testing.T, other *Node, underlay encap.Underlay, tunnel vsdb.Tunnel) {
 	t.Helper()
 	e, err := encap.SelectEndpoint(underlay, []netip.Addr{r.Addr4(), r.Addr6()}, []netip.Addr{other.Addr4(), other.Addr6()})
 	if err != nil {
@@ -212,7 +223,7 @@ func (r *Node) Join(t *testing.T, other *Node, underlay encap.Underlay) {
 	}
 	cidr4, cidr6 := netip.PrefixFrom(other.Gateway4(), 24).Masked(), netip.PrefixFrom(other.Gateway6(), 64).Masked()
 	r.AddFlows(t, pipeline.Node(pipeline.NodeParams{
-		Endpoint: e,
+		Sources: []netip.Addr{e.Remote}, TunnelPort: r.status.Ports[tunnel.PortName()].OFPort, Endpoint: e,
 		PodCIDRs: []netip.Prefix{cidr4, cidr6},
 		Addrs:    []netip.Addr{other.Addr4(), other.Addr6()},
 	}))

@@ -98,7 +98,8 @@ func Base() []flow.Flow {
 	b.baseVerdict()
 	b.basePeer()
 	b.baseCommit()
-	b.add(TableOutput, prioMain, flow.Match{dest(toPod)}, flow.OutputReg{Source: flow.Whole(flow.FieldReg(portRegister))})
+	// The bit that Pods and tunnels share.
+	b.add(TableOutput, prioMain, flow.Match{has(toPod & toTunnel)}, flow.OutputReg{Source: flow.Whole(flow.FieldReg(portRegister))})
 	return b.flows
 }
 

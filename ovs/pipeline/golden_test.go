@@ -40,7 +40,7 @@ func addrs(ss ...string) []netip.Addr {
 
 func gateway(addrs ...netip.Addr) GatewayParams {
 	return GatewayParams{
-		Port: portGateway, TunnelPort: portTunnel, Addrs: addrs,
+		Port: portGateway, TunnelPorts: []uint32{portTunnel}, Addrs: addrs,
 		NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fd00::1"), addrs[0]},
 		Services:  true, ServiceAddrs: serviceAddrs(addrs),
 	}
@@ -63,25 +63,29 @@ func podA(addrs ...netip.Addr) PodPort { return PodPort{Port: portA, MAC: macA, 
 
 func remote() NodeParams {
 	return NodeParams{
-		Endpoint: encap.Endpoint{Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.2")},
-		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.10.2.0/24"), netip.MustParsePrefix("fd10:0:0:2::/64")},
-		Addrs:    []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::2")},
+		Sources:    addrs("192.0.2.2"),
+		TunnelPort: portTunnel,
+		Endpoint:   encap.Endpoint{Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.2")},
+		PodCIDRs:   []netip.Prefix{netip.MustParsePrefix("10.10.2.0/24"), netip.MustParsePrefix("fd10:0:0:2::/64")},
+		Addrs:      []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::2")},
 	}
 }
 
 // remote6 is reached over an IPv6 underlay; only its IPv6 Pods by the tunnel.
 func remote6() NodeParams {
 	return NodeParams{
-		Endpoint: encap.Endpoint{Local: netip.MustParseAddr("fd00::1"), Remote: netip.MustParseAddr("fd00::3")},
-		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("fd10:0:0:3::/64")},
-		Addrs:    []netip.Addr{netip.MustParseAddr("fd00::3")},
+		Sources:    addrs("fd00::3"),
+		TunnelPort: portTunnel,
+		Endpoint:   encap.Endpoint{Local: netip.MustParseAddr("fd00::1"), Remote: netip.MustParseAddr("fd00::3")},
+		PodCIDRs:   []netip.Prefix{netip.MustParsePrefix("fd10:0:0:3::/64")},
+		Addrs:      []netip.Addr{netip.MustParseAddr("fd00::3")},
 	}
 }
 
 // goldens are the flow sets that have a golden file.
 func goldens() map[string][]flow.Flow {
 	noTunnel := gateway(gw4, gw6)
-	noTunnel.TunnelPort = 0
+	noTunnel.TunnelPorts = nil
 	routed := remote()
 	routed.PodCIDRs, routed.Addrs = nil, nil
 	return map[string][]flow.Flow{
@@ -179,9 +183,9 @@ func TestOwnersDoNotShareFlows(t *testing.T) {
 	}
 }
 
-func TestNodeWithoutEndpointHasNoFlows(t *testing.T) {
+func TestNodeWithoutTunnelHasNoFlows(t *testing.T) {
 	p := remote()
-	p.Endpoint = encap.Endpoint{}
+	p.Endpoint, p.Sources = encap.Endpoint{}, nil
 	if flows := Node(p); len(flows) != 0 {
 		t.Errorf("got:\n%s", text(flows))
 	}

@@ -13,8 +13,8 @@ import (
 type GatewayParams struct {
 	// Port is the OpenFlow port of the gateway.
 	Port uint32
-	// TunnelPort is the OpenFlow port of the tunnel, 0 if there is none.
-	TunnelPort uint32
+	// TunnelPorts are the OpenFlow ports of tunnels.
+	TunnelPorts []uint32
 	// Addrs are the gateway's addresses, the first of each Pod CIDR.
 	Addrs []netip.Addr
 	// NodeAddrs are the other addresses of the node. What the node sends from
@@ -34,10 +34,9 @@ func Gateway(p GatewayParams) []flow.Flow {
 	b.add(TableClassify, prioMain, flow.Match{flow.InPort(p.Port)},
 		setSource(fromGateway), flow.GotoTable{Table: TableNeighbour})
 	b.add(TableOutput, prioMain, flow.Match{dest(toGateway)}, flow.Output{Port: p.Port})
-	if p.TunnelPort != 0 {
-		b.add(TableClassify, prioMain, flow.Match{flow.InPort(p.TunnelPort)},
+	for _, port := range p.TunnelPorts {
+		b.add(TableClassify, prioMain, flow.Match{flow.InPort(port)},
 			setSource(fromTunnel), flow.GotoTable{Table: TableSpoofGuard})
-		b.add(TableOutput, prioMain, flow.Match{dest(toTunnel)}, flow.Output{Port: p.TunnelPort})
 	}
 	b.exemptNode(p)
 	b.gatewayServices(p)
@@ -54,7 +53,11 @@ func Gateway(p GatewayParams) []flow.Flow {
 
 // NodeParams describe a remote node as far as tunnels are concerned.
 type NodeParams struct {
-	// Endpoint are the two ends of the tunnel to the node.
+	// Sources are the node's addresses from which tunnelled packets are accepted.
+	Sources []netip.Addr
+	// TunnelPort is the OpenFlow port of the tunnel to the node.
+	TunnelPort uint32
+	// Endpoint are the two ends of that tunnel.
 	Endpoint encap.Endpoint
 	// PodCIDRs are those of the node's Pod networks that are reached by the
 	// tunnel; none if all are routed.
@@ -64,25 +67,32 @@ type NodeParams struct {
 	Addrs []netip.Addr
 }
 
-// Node returns the flows of owner OwnerNode. Packets from the node's tunnel
-// are accepted whatever is sent into it, so that a path can change its kind at
-// one end first. There are none without endpoints.
+// tunnelSource is the field of a tunnelled packet's outer source address.
+func tunnelSource(a netip.Addr) flow.Field {
+	if a.Is4() {
+		return flow.FieldTunSrc
+	}
+	return flow.FieldTunIPv6Src
+}
+
+// Node returns the flows of owner OwnerNode. Packets from the node's tunnels
+// are accepted whatever is sent into them, so that a path can change its kind at
+// one end first.
 func Node(p NodeParams) []flow.Flow {
-	if !p.Endpoint.Local.IsValid() || !p.Endpoint.Remote.IsValid() {
-		return nil
-	}
 	b := &builder{}
-	from, local := flow.FieldTunSrc, flow.FieldTunSrc
-	if p.Endpoint.Remote.Is6() {
-		from, local = flow.FieldTunIPv6Src, flow.FieldTunIPv6Src
+	for _, a := range p.Sources {
+		b.add(TableSpoofGuard, prioMain, flow.Match{source(fromTunnel), flow.Addr(tunnelSource(a), a)},
+			flow.GotoTable{Table: TableServiceReturn})
 	}
-	b.add(TableSpoofGuard, prioMain, flow.Match{source(fromTunnel), flow.Addr(from, p.Endpoint.Remote)},
-		flow.GotoTable{Table: TableServiceReturn})
+	if !p.Endpoint.Local.IsValid() || !p.Endpoint.Remote.IsValid() {
+		return b.flows
+	}
 	encapsulate := []flow.Action{
-		flow.Set(flow.Addr(local, p.Endpoint.Local)),
+		flow.Set(flow.Addr(tunnelSource(p.Endpoint.Local), p.Endpoint.Local)),
 		flow.SetTunDst(p.Endpoint.Remote),
 		flow.Set(flow.Uint(flow.FieldTunID, 0)),
 		flow.SetEthDst(GatewayMAC()),
+		setPort(p.TunnelPort),
 		setDest(toTunnel),
 		flow.GotoTable{Table: TableTTL},
 	}

@@ -21,16 +21,26 @@ import (
 // TestTwoNodes connects Pods of two nodes by every kind of tunnel, with real
 // switches and real kernels, and checks who reaches whom.
 func TestTwoNodes(t *testing.T) {
-	for _, tunnel := range []encap.TunnelType{encap.Geneve, encap.VXLAN} {
+	geneve, vxlan := vsdb.Tunnel{Type: encap.Geneve}, vsdb.Tunnel{Type: encap.VXLAN}
+	for _, tunnels := range [][]vsdb.Tunnel{
+		{geneve}, {vxlan},
+		{geneve, vxlan}, {vxlan, {Type: encap.VXLAN, Port: 8472}}, // there by the one, back by the other
+	} {
 		for _, underlay := range []encap.Underlay{encap.UnderlayIPv4, encap.UnderlayIPv6} {
-			t.Run(fmt.Sprintf("%s over %s", tunnel, underlay), func(t *testing.T) {
-				testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) { twoNodes(t, tunnel, underlay) })
+			var names []string
+			for _, tunnel := range tunnels {
+				names = append(names, tunnel.PortName())
+			}
+			t.Run(fmt.Sprintf("%s over %s", strings.Join(names, " and "), underlay), func(t *testing.T) {
+				testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) { twoNodes(t, tunnels, underlay) })
 			})
 		}
 	}
 }
 
-func twoNodes(t *testing.T, tunnel encap.TunnelType, underlay encap.Underlay) {
+// twoNodes connects nodes that accept all tunnels. The first sends by the first
+// one, the second by the last.
+func twoNodes(t *testing.T, tunnels []vsdb.Tunnel, underlay encap.Underlay) {
 	ns := []*testnet.Namespace{testnet.New(t, "n1"), testnet.New(t, "n2")}
 	macs := []net.HardwareAddr{{2, 0, 0, 0, 1, 1}, {2, 0, 0, 0, 1, 2}}
 	testnet.Veth(t,
@@ -42,13 +52,13 @@ func twoNodes(t *testing.T, tunnel encap.TunnelType, underlay encap.Underlay) {
 		ns[i].Exec(t, "ethtool -K eth0 tx off")
 		nodes[i] = testnode.New(t, ns[i], i+1, vsdb.Layout{
 			Datapath: vsdb.DatapathNetdev, GatewayMAC: pipeline.GatewayMAC(), MTU: mtu,
-			Tunnel: &vsdb.Tunnel{Type: tunnel},
-			Uplink: &vsdb.Uplink{Name: "eth0", MAC: macs[i]},
+			Tunnels: tunnels,
+			Uplink:  &vsdb.Uplink{Name: "eth0", MAC: macs[i]},
 		})
 		nodes[i].SetUp(t)
 	}
-	nodes[0].Join(t, nodes[1], underlay)
-	nodes[1].Join(t, nodes[0], underlay)
+	nodes[0].Join(t, nodes[1], underlay, tunnels[0])
+	nodes[1].Join(t, nodes[0], underlay, tunnels[len(tunnels)-1])
 	a, b, c := nodes[0].AddPod(t, mtu), nodes[0].AddPod(t, mtu), nodes[1].AddPod(t, mtu)
 
 	for _, family := range []int{4, 6} {

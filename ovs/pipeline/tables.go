@@ -319,11 +319,11 @@ func Registers() []Register {
 	return []Register{
 		{
 			N: metaRegister, Mask: sourceMask, Name: "Source", Purpose: "where the packet came from",
-			Values: []RegisterValue{{fromPod, "a Pod"}, {fromGateway, "the gateway port"}, {fromTunnel, "the tunnel port"}},
+			Values: []RegisterValue{{fromPod, "a Pod"}, {fromGateway, "the gateway port"}, {fromTunnel, "a tunnel"}},
 		},
 		{
 			N: metaRegister, Mask: destMask, Name: "Destination", Purpose: "where the packet goes",
-			Values: []RegisterValue{{toPod, "a local Pod"}, {toGateway, "the gateway port"}, {toTunnel, "the tunnel port"}},
+			Values: []RegisterValue{{toPod, "a local Pod"}, {toGateway, "the gateway port"}, {toTunnel, "a tunnel"}},
 		},
 		{
 			N: metaRegister, Mask: exemptBit, Name: "Exempt", Purpose: "policies are not asked",
@@ -345,7 +345,7 @@ func Registers() []Register {
 			N: metaRegister, Mask: deniedBit, Name: "Verdict", Purpose: "what the rules said",
 			Values: []RegisterValue{{deniedBit, "denied"}},
 		},
-		{N: portRegister, Mask: wholeRegister, Name: "Port", Purpose: "the OpenFlow port of the Pod that the packet goes to"},
+		{N: portRegister, Mask: wholeRegister, Name: "Port", Purpose: "the OpenFlow port of the Pod or the tunnel that the packet goes to"},
 		{N: addressClassRegister, Mask: wholeRegister, Name: "AddressClass", Purpose: "the set of groups that the other end is in, 0 for none"},
 		{N: blockClassRegister, Mask: wholeRegister, Name: "BlockClass", Purpose: "the set of address blocks that the other end is in, 0 for none"},
 		{N: ingressRuleRegister, Mask: wholeRegister, Name: "IngressRule", Purpose: "the rule that decided at the Pod that is connected to"},
@@ -395,5 +395,8 @@ func setBit(bit uint32) flow.Action     { return flow.SetReg(metaRegister, bit, 
 
 // toPort sends the packet to a Pod's port once it reaches the Output table.
 func toPort(port uint32) []flow.Action {
-	return []flow.Action{flow.SetReg(portRegister, port, wholeRegister), setDest(toPod)}
+	return []flow.Action{setPort(port), setDest(toPod)}
 }
+
+// setPort chooses the port of what goes to a Pod or into a tunnel.
+func setPort(port uint32) flow.Action { return flow.SetReg(portRegister, port, wholeRegister) }

@@ -26,7 +26,7 @@ func testLayout() Layout {
 		Datapath:   DatapathNetdev,
 		GatewayMAC: testMAC,
 		MTU:        1450,
-		Tunnel:     &Tunnel{Type: encap.Geneve},
+		Tunnels:    []Tunnel{{Type: encap.Geneve}},
 		Uplink:     &Uplink{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}},
 	}
 }
@@ -147,13 +147,13 @@ func TestApply(t *testing.T) {
 		`br-ext/eth0 type="" options=map[] ids=map[waymark-owner:agent]`,
 		`br-int netdev secure map[datapath-id:00000a574d000002 disable-in-band:true hwaddr:0a:57:4d:00:00:02] map[waymark-owner:agent]`,
 		`br-int/br-int type="internal" options=map[] ids=map[waymark-owner:agent]`,
+		`br-int/wm-geneve-6081 type="geneve" options=map[csum:true dst_port:6081 key:flow remote_ip:flow] ids=map[waymark-owner:agent]`,
 		`br-int/wm-gw0 type="internal" options=map[] ids=map[waymark-owner:agent] mac=0a:57:4d:00:00:01 mtu=1450`,
-		`br-int/wm-tun0 type="geneve" options=map[csum:true dst_port:6081 key:flow remote_ip:flow] ids=map[waymark-owner:agent]`,
 	}
 	if d := cmp.Diff(want, dump(f.snapshot(t))); d != "" {
 		t.Fatalf("database (-want +got):\n%s", d)
 	}
-	for _, name := range []string{"br-int", "br-ext", "wm-gw0", "wm-tun0", "eth0"} {
+	for _, name := range []string{"br-int", "br-ext", "wm-gw0", "wm-geneve-6081", "eth0"} {
 		if p := st.Ports[name]; p.OFPort == 0 || p.Error != "" || p.Ifindex == 0 {
 			t.Errorf("port %s: %+v", name, p)
 		}
@@ -164,24 +164,27 @@ func TestApply(t *testing.T) {
 
 	changed := testLayout()
 	changed.MTU = 1400
-	changed.Tunnel = &Tunnel{Type: encap.VXLAN, Port: 8472}
+	changed.Tunnels = []Tunnel{{Type: encap.VXLAN, Port: 8472}}
 	changed.Uplink = nil
-	before := f.snapshot(t).bridges["br-int"].ports["wm-tun0"].uuid
 	f.apply(t, changed.Switch())
 	want = []string{
 		want[3],
 		want[4],
 		`br-int/wm-gw0 type="internal" options=map[] ids=map[waymark-owner:agent] mac=0a:57:4d:00:00:01 mtu=1400`,
-		`br-int/wm-tun0 type="vxlan" options=map[csum:true dst_port:8472 key:flow remote_ip:flow] ids=map[waymark-owner:agent]`,
+		`br-int/wm-vxlan-8472 type="vxlan" options=map[csum:true dst_port:8472 key:flow remote_ip:flow] ids=map[waymark-owner:agent]`,
 	}
 	if d := cmp.Diff(want, dump(f.snapshot(t))); d != "" {
 		t.Fatalf("database after the change (-want +got):\n%s", d)
 	}
-	if f.snapshot(t).bridges["br-int"].ports["wm-tun0"].uuid == before {
+	before := f.snapshot(t).bridges["br-int"].ports["wm-vxlan-8472"].uuid
+	other := changed.Switch()
+	other.Bridges[0].Ports[1].Type = "geneve"
+	f.apply(t, other)
+	if f.snapshot(t).bridges["br-int"].ports["wm-vxlan-8472"].uuid == before {
 		t.Error("the tunnel port changed its type in place")
 	}
 
-	changed.Tunnel = nil
+	changed.Tunnels = nil
 	f.apply(t, changed.Switch())
 	if d := cmp.Diff(want[:3], dump(f.snapshot(t))); d != "" {
 		t.Errorf("database without tunnel (-want +got):\n%s", d)
@@ -238,7 +241,7 @@ func TestApplyRepairs(t *testing.T) {
 		{"own port deleted", change{kind: delPort, portBridge: "br-ext", port: Port{Name: "br-ext"}}},
 		{"bridge reconfigured", change{kind: updateBridge, bridge: Bridge{Name: "br-int", FailMode: "standalone"}}},
 		{"tunnel options changed", change{kind: updatePort, bridge: Bridge{Name: "br-int"},
-			port: Port{Name: "wm-tun0", Type: "geneve", Options: map[string]string{"remote_ip": "192.0.2.1"}}}},
+			port: Port{Name: "wm-geneve-6081", Type: "geneve", Options: map[string]string{"remote_ip": "192.0.2.1"}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

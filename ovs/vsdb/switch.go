@@ -3,6 +3,8 @@
 package vsdb
 
 import (
+	"cmp"
+	"fmt"
 	"net"
 	"strconv"
 
@@ -21,7 +23,6 @@ const (
 	IntegrationBridge = "br-int"
 	ExternalBridge    = "br-ext"
 	GatewayPort       = "wm-gw0"
-	TunnelPort        = "wm-tun0"
 )
 
 // The types of datapath (Bridge.datapath_type).
@@ -69,18 +70,26 @@ type Layout struct {
 	GatewayMAC net.HardwareAddr
 	// MTU of the gateway port in bytes.
 	MTU int
-	// Tunnel is nil where no tunnel is used.
-	Tunnel *Tunnel
+	// Tunnels are those in use, each at a UDP port of its own.
+	Tunnels []Tunnel
 	// Uplink is nil if the network interface is left to the kernel.
 	Uplink *Uplink
 }
 
-// Tunnel describes the one tunnel port; flows choose the far end.
+// Tunnel describes a tunnel port; flows choose the far end.
 type Tunnel struct {
 	Type encap.TunnelType
 	// Port is the UDP destination port, 0 for the type's own.
 	Port uint16
 }
+
+// udpPort is the UDP destination port.
+func (t Tunnel) udpPort() uint16 { return cmp.Or(t.Port, t.Type.DefaultPort()) }
+
+// PortName is the name of the tunnel's port on the integration bridge. It tells
+// tunnels apart, so that there can be several while a cluster changes from one to
+// the other.
+func (t Tunnel) PortName() string { return fmt.Sprintf("wm-%s-%d", t.Type, t.udpPort()) }
 
 // Uplink is the network interface that moves under the external bridge, which
 // takes over its MAC address, so that userspace tunnels reach the wire.
@@ -114,19 +123,15 @@ func (l Layout) Switch() Switch {
 		},
 		Ports: []Port{{Name: GatewayPort, Type: "internal", MAC: l.GatewayMAC, MTU: l.MTU}},
 	}
-	if t := l.Tunnel; t != nil {
-		dst := t.Port
-		if dst == 0 {
-			dst = t.Type.DefaultPort()
-		}
+	for _, t := range l.Tunnels {
 		integration.Ports = append(integration.Ports, Port{
-			Name: TunnelPort,
+			Name: t.PortName(),
 			Type: string(t.Type),
 			Options: map[string]string{
 				"remote_ip": "flow",
 				"key":       "flow",
 				"csum":      "true",
-				"dst_port":  strconv.Itoa(int(dst)),
+				"dst_port":  strconv.Itoa(int(t.udpPort())),
 			},
 		})
 	}

@@ -41,7 +41,7 @@ func newRealFixture(t *testing.T, node *testnet.Namespace) realFixture {
 	f := realFixture{ovs: ovstest.StartOVS(t), notified: &atomic.Int64{}}
 	f.layout = Layout{
 		Datapath: DatapathNetdev, GatewayMAC: testMAC, MTU: 1450,
-		Tunnel: &Tunnel{Type: encap.Geneve}, Uplink: &Uplink{Name: "eth0", MAC: mac},
+		Tunnels: []Tunnel{{Type: encap.Geneve}}, Uplink: &Uplink{Name: "eth0", MAC: mac},
 	}
 	f.client = New(Params{Endpoint: f.ovs.DB(), Notify: func(Change) { f.notified.Add(1) }})
 	runClient(t, f.client)
@@ -77,7 +77,7 @@ func TestRealSwitch(t *testing.T) {
 		if again := f.apply(t); again.Transactions != 0 {
 			t.Errorf("an unchanged switch took %d transactions", again.Transactions)
 		}
-		for _, name := range []string{"br-int", "br-ext", "wm-gw0", "wm-tun0", "eth0"} {
+		for _, name := range []string{"br-int", "br-ext", "wm-gw0", "wm-geneve-6081", "eth0"} {
 			if p := st.Ports[name]; p.OFPort == 0 || p.Error != "" {
 				t.Errorf("port %s: %+v", name, p)
 			}
@@ -93,9 +93,12 @@ func TestRealSwitch(t *testing.T) {
 				t.Errorf("%s has MAC %v and MTU %d, want %v", dev, link.HardwareAddr, link.MTU, want)
 			}
 		}
-		f.layout.Tunnel = &Tunnel{Type: encap.VXLAN}
-		if p := f.apply(t).Ports["wm-tun0"]; p.OFPort == 0 || p.Error != "" {
-			t.Errorf("tunnel port after its type changed: %+v", p)
+		f.layout.Tunnels = append(f.layout.Tunnels, Tunnel{Type: encap.VXLAN}, Tunnel{Type: encap.VXLAN, Port: 8472})
+		ports := f.apply(t).Ports
+		for _, tunnel := range f.layout.Tunnels {
+			if p := ports[tunnel.PortName()]; p.OFPort == 0 || p.Error != "" {
+				t.Errorf("tunnel port %s beside others: %+v", tunnel.PortName(), p)
+			}
 		}
 	})
 }

@@ -54,6 +54,7 @@ func TestDualStack(t *testing.T) {
 		checkRouters(t, lab, true)
 		checkMatrix(t, lab, "noEncap")
 	})
+	check(t, "switches", func(t *testing.T) { checkSwitches(t, lab, 6) })
 	trafficInNoEncap(t, lab)
 	check(t, "policies", func(t *testing.T) { checkPolicies(t, lab) })
 	check(t, "denied connections", func(t *testing.T) { checkCut(t, lab) })

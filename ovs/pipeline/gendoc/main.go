@@ -120,7 +120,7 @@ func examples() []example {
 		{pipeline.OwnerGateway, "The gateway has port 1 and the addresses 10.10.1.1 and fd10:0:0:1::1, the tunnel port 2, " +
 			"the node the address 192.0.2.1.",
 			pipeline.Gateway(pipeline.GatewayParams{
-				Port: 1, TunnelPort: 2,
+				Port: 1, TunnelPorts: []uint32{2},
 				Addrs:     []netip.Addr{netip.MustParseAddr("10.10.1.1"), netip.MustParseAddr("fd10:0:0:1::1")},
 				NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			}), nil},
@@ -131,6 +131,7 @@ func examples() []example {
 			}), nil},
 		{pipeline.OwnerNode("n2"), "The node 192.0.2.2 with the Pod CIDRs 10.10.2.0/24 and fd10:0:0:2::/64, both by tunnel.",
 			pipeline.Node(pipeline.NodeParams{
+				Sources: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, TunnelPort: 2,
 				Endpoint: encap.Endpoint{Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.2")},
 				PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.10.2.0/24"), netip.MustParsePrefix("fd10:0:0:2::/64")},
 				Addrs:    []netip.Addr{netip.MustParseAddr("192.0.2.2")},
