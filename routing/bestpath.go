@@ -28,10 +28,11 @@ type ReceivedRoute struct {
 	MED    uint32
 }
 
-// Import filters what one peer announced and applies the peer's bound to each
-// family: of more accepted prefixes than that, the first in prefix order are
-// kept, whatever the order in which they came. It returns what is used,
-// sorted, and counts the rest by reason and family.
+// Import filters what one peer announced, gives it the rule's local preference
+// if there is one, and applies the peer's bound to each family: of more
+// accepted prefixes than that, the first in prefix order are kept, whatever the
+// order in which they came. It returns what is used, sorted, and counts the
+// rest by reason and family.
 func Import(routes []ReceivedRoute, f *ImportFilter, rule ImportRule) ([]ReceivedRoute, map[Family]map[FilterReason]int) {
 	filtered := map[Family]map[FilterReason]int{}
 	count := func(fam Family, why FilterReason) {
@@ -46,6 +47,9 @@ func Import(routes []ReceivedRoute, f *ImportFilter, rule ImportRule) ([]Receive
 		if ok, why := f.Accept(r, rule); !ok {
 			count(fam, why)
 			continue
+		}
+		if rule.LocalPref != 0 {
+			r.LocalPref = rule.LocalPref
 		}
 		used[fam] = append(used[fam], r)
 	}

@@ -58,6 +58,7 @@ type Peer struct {
 	// Families carried by the session, none: both.
 	Families []Family
 	Import   ImportRule
+	Export   ExportRule
 	// ExtendedNextHop sends IPv4 prefixes with the node's IPv6 address as next
 	// hop (RFC 8950) although the node has an IPv4 address. Without an IPv4
 	// address that happens anyway. Only for peers with an IPv6 address.
@@ -80,11 +81,8 @@ type Advertisement struct {
 	NextHops []netip.Addr
 	// Peers are the names of the peers that are told, none: all.
 	Peers []string
-	// Communities are standard ("65000:100"), large ("65000:1:2", RFC 8092), or
-	// one of no-export, no-advertise, no-export-subconfed, blackhole.
-	Communities []string
-	// LocalPref is sent to iBGP peers, 0: 100.
-	LocalPref uint32
+	// Attributes are what every peer is told whose ExportRule says nothing else.
+	Attributes
 }
 
 // SessionState is the state of a BGP session (RFC 4271, 8.2.2).

@@ -19,6 +19,7 @@ const (
 	FilterInvalid     FilterReason = "Invalid"        // not a unicast network, or without AS path from another AS
 	FilterNextHop     FilterReason = "NextHop"        // next hop is ourselves or unusable
 	FilterEcho        FilterReason = "Echo"           // our own announcement, back from the peer: normal
+	FilterDenied      FilterReason = "Denied"         // in the peer's list of what is refused
 	FilterOwnPrefix   FilterReason = "OwnPrefix"      // our own Pod CIDR or a part of it
 	FilterNodeAddress FilterReason = "NodeAddress"    // the address of a node, ours included
 	FilterOnLink      FilterReason = "OnLinkNetwork"  // a network the node is attached to, or a part of it
@@ -49,11 +50,22 @@ func (r PrefixRule) Matches(p netip.Prefix) bool {
 	return p.Bits() >= lo && p.Bits() <= hi && p.Bits() >= r.Prefix.Bits() && r.Prefix.Contains(p.Addr())
 }
 
+// matches says whether one of the rules selects p.
+func matches(rules []PrefixRule, p netip.Prefix) bool {
+	return slices.ContainsFunc(rules, func(r PrefixRule) bool { return r.Matches(p) })
+}
+
 // ImportRule is what may be learned from one peer.
 type ImportRule struct {
 	AllowDefaultRoute bool
 	// Prefixes are accepted besides the cluster's Pod CIDRs.
 	Prefixes []PrefixRule
+	// Deny is refused whatever accepts it: the cluster's Pod CIDRs, Prefixes or
+	// AllowDefaultRoute.
+	Deny []PrefixRule
+	// LocalPref replaces the local preference of the routes, 0: what the
+	// peer sends in iBGP, 100 in eBGP.
+	LocalPref uint32
 	// MaxPrefixes bounds the accepted prefixes of each family, 0: DefaultMaxPrefixes.
 	MaxPrefixes int
 }
@@ -128,6 +140,8 @@ func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterRea
 		return false, FilterEcho
 	case !f.validNextHop(prefix, r.NextHop):
 		return false, FilterNextHop
+	case matches(rule.Deny, prefix):
+		return false, FilterDenied
 	case prefix.Bits() == 0:
 		return rule.AllowDefaultRoute, unless(rule.AllowDefaultRoute, FilterDefault)
 	case f.own.covers(prefix):
@@ -139,7 +153,7 @@ func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterRea
 	case f.cluster.covers(prefix):
 		return true, ""
 	}
-	ok := slices.ContainsFunc(rule.Prefixes, func(r PrefixRule) bool { return r.Matches(prefix) })
+	ok := matches(rule.Prefixes, prefix)
 	return ok, unless(ok, FilterOutside)
 }
 

@@ -23,6 +23,8 @@ func TestAccept(t *testing.T) {
 	asked := ImportRule{AllowDefaultRoute: true, Prefixes: []PrefixRule{
 		{Prefix: pfx("172.16.0.0/12"), GE: 16, LE: 24}, {Prefix: pfx("192.0.2.0/24")}, {Prefix: pfx("10.0.0.0/8"), LE: 32}, {Prefix: pfx("2001:db8::/32"), GE: 48},
 	}}
+	denied := asked
+	denied.Deny = []PrefixRule{{Prefix: pfx("10.10.2.0/24"), LE: 32}, {Prefix: pfx("172.16.0.0/12"), GE: 20}, {Prefix: pfx("::/0")}, {Prefix: pfx("fd10:0:0:2::/64")}}
 	tests := []struct {
 		prefix, nextHop string
 		rule            ImportRule
@@ -72,6 +74,16 @@ func TestAccept(t *testing.T) {
 		{prefix: "2001:db8::1/128", rule: asked},
 		{prefix: "2001:db8::/32", rule: asked, want: FilterOutside},
 
+		{prefix: "10.10.2.0/24", rule: denied, want: FilterDenied}, // a Pod CIDR too
+		{prefix: "10.10.2.128/25", rule: denied, want: FilterDenied},
+		{prefix: "10.20.0.0/16", rule: denied},
+		{prefix: "fd10:0:0:2::/64", rule: denied, want: FilterDenied},
+		{prefix: "fd10:0:0:2:8000::/65", rule: denied},
+		{prefix: "172.17.0.0/16", rule: denied}, // shorter than what is denied
+		{prefix: "172.17.5.0/24", rule: denied, want: FilterDenied},
+		{prefix: "0.0.0.0/0", rule: denied},
+		{prefix: "::/0", rule: denied, want: FilterDenied},
+
 		{prefix: "224.0.0.0/4", rule: asked, want: FilterInvalid},
 		{prefix: "127.0.0.0/8", want: FilterInvalid},
 		{prefix: "169.254.0.0/16", want: FilterInvalid},
@@ -92,7 +104,7 @@ func TestAccept(t *testing.T) {
 	}
 	f := NewImportFilter(testScope())
 	for _, tc := range tests {
-		t.Run(fmt.Sprintf("%s via %s, %d rules", tc.prefix, tc.nextHop, len(tc.rule.Prefixes)), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s via %s, %d rules", tc.prefix, tc.nextHop, len(tc.rule.Prefixes)+len(tc.rule.Deny)), func(t *testing.T) {
 			r := ReceivedRoute{Prefix: pfx(tc.prefix), External: true, PathLength: 1}
 			switch {
 			case tc.nextHop != "":
@@ -159,6 +171,24 @@ func TestImport(t *testing.T) {
 		in = append(in[1:], in[0])
 		if turned, _ := Import(in, f, ImportRule{MaxPrefixes: 2}); !cmp.Equal(got, turned, compareValues) {
 			t.Errorf("another order gives %v", turned)
+		}
+	}
+}
+
+func TestImportLocalPref(t *testing.T) {
+	in := []ReceivedRoute{
+		{Prefix: pfx("10.10.2.0/24"), NextHop: ip("10.1.0.254"), Peer: "a", LocalPref: 100, PathLength: 1},
+		{Prefix: pfx("fd10:0:0:2::/64"), NextHop: ip("fd01::fe"), Peer: "a", LocalPref: 300, PathLength: 1},
+	}
+	f := NewImportFilter(testScope())
+	for rule, want := range map[uint32][]uint32{0: {100, 300}, 200: {200, 200}} {
+		var got []uint32
+		used, _ := Import(in, f, ImportRule{LocalPref: rule})
+		for _, r := range used {
+			got = append(got, r.LocalPref)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("local preference %d (-want +got):\n%s", rule, diff)
 		}
 	}
 }

@@ -57,7 +57,9 @@ type BGPAdvertisementSpec struct {
 	PodCIDRs *bool `json:"podCIDRs,omitempty"`
 
 	// communities that the routes carry: standard as 64512:100 (RFC 1997),
-	// large as 64512:1:2 (RFC 8092), or a well-known name.
+	// large as 64512:1:2 (RFC 8092), or a well-known name. A router is told
+	// those of all BGPAdvertisements that are for it, and those of
+	// export.communities of its BGPPeer.
 	//
 	// +optional
 	// +listType=set
@@ -65,18 +67,43 @@ type BGPAdvertisementSpec struct {
 	Communities []Community `json:"communities,omitempty"`
 
 	// localPreference of the routes towards routers of the same AS; higher is
-	// preferred. Without it, 100.
+	// preferred. Without it, 100. Of several BGPAdvertisements for a router the
+	// highest counts, and export.localPreference of its BGPPeer before all.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967295
 	LocalPreference *int64 `json:"localPreference,omitempty"`
+
+	// med is the multi-exit discriminator of the routes; among those from one
+	// AS the lower is preferred. Without it, none is sent. Of several
+	// BGPAdvertisements for a router the lowest counts, and export.med of its
+	// BGPPeer before all.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MED *int64 `json:"med,omitempty"`
+
+	// asPathPrepend is how often the AS number of the node is added to the AS
+	// path, besides the once that it always is. Towards routers of the same AS
+	// nothing is added. Of several BGPAdvertisements for a router the least
+	// counts, and export.asPathPrepend of its BGPPeer before all.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10
+	ASPathPrepend *int32 `json:"asPathPrepend,omitempty"`
 }
 
-// Community is a BGP community in text.
+// Community is a BGP community in text: two numbers up to 65535, three up to
+// 4294967295, or the name of a well-known one: graceful-shutdown (RFC 8326),
+// accept-own (RFC 7611), no-llgr (RFC 9494), blackhole (RFC 7999), no-export,
+// no-advertise, no-export-subconfed (RFC 1997) or no-peer (RFC 3765).
 //
 // +kubebuilder:validation:MaxLength=32
-// +kubebuilder:validation:XValidation:rule="self in ['no-export', 'no-advertise', 'no-export-subconfed', 'blackhole'] || self.matches('^[0-9]{1,5}:[0-9]{1,5}$') || self.matches('^[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$')",message="must be ASN:VALUE (two numbers up to 65535), a large community A:B:C (three numbers up to 4294967295), or one of no-export, no-advertise, no-export-subconfed, blackhole"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^[0-9]{1,5}:[0-9]{1,5}$') || self.split(':').all(n, int(n) <= 65535)",message="the numbers of a standard community must be at most 65535; for a 4-byte ASN use a large community A:B:C"
+// +kubebuilder:validation:XValidation:rule="self in ['graceful-shutdown', 'accept-own', 'no-llgr', 'blackhole', 'no-export', 'no-advertise', 'no-export-subconfed', 'no-peer'] || self.matches('^[0-9]{1,10}:[0-9]{1,10}$') || self.matches('^[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') || self == 'llgr-stale'",message="must be ASN:VALUE (two numbers up to 65535), a large community A:B:C (three numbers up to 4294967295), or one of graceful-shutdown, accept-own, no-llgr, blackhole, no-export, no-advertise, no-export-subconfed, no-peer"
+// +kubebuilder:validation:XValidation:rule="self != 'llgr-stale' && !self.matches('^0*65535:0*6$')",message="llgr-stale (65535:6) is not possible: nodes do not offer long-lived graceful restart, without which a route that carries it must not be announced (RFC 9494)"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^[0-9]{1,10}:[0-9]{1,10}$') || self.split(':').all(n, int(n) <= 65535)",message="the numbers of a standard community must be at most 65535; for a 4-byte ASN use a large community A:B:C"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') || self.split(':').all(n, int(n) <= 4294967295)",message="the numbers of a large community must be at most 4294967295"
 type Community string

@@ -144,6 +144,12 @@ type BGPPeerSpec struct {
 	//
 	// +optional
 	Import *BGPImport `json:"import,omitempty"`
+
+	// export says what this router gets of what the BGPAdvertisements for it
+	// announce, and with which attributes. Without it, what they say.
+	//
+	// +optional
+	Export *BGPExport `json:"export,omitempty"`
 }
 
 // SecretKeyRef names a key of a Secret in namespace kube-system.
@@ -218,7 +224,7 @@ type BGPGracefulRestart struct {
 }
 
 // BGPImport says which routes of a router are accepted. The Pod CIDRs of the
-// cluster's other nodes, and prefixes inside them, always are.
+// cluster's other nodes, and prefixes inside them, are unless deny has them.
 type BGPImport struct {
 	// allowDefaultRoute accepts 0.0.0.0/0 and ::/0.
 	//
@@ -232,6 +238,25 @@ type BGPImport struct {
 	// +kubebuilder:validation:MaxItems=128
 	Prefixes []PrefixMatch `json:"prefixes,omitempty"`
 
+	// deny are prefixes that are refused, whatever accepts them: the Pod CIDRs
+	// of other nodes, prefixes, or allowDefaultRoute. A node without another
+	// path to Pods whose CIDR is refused does not reach them.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	Deny []PrefixMatch `json:"deny,omitempty"`
+
+	// localPreference of the accepted routes on the node: of routes of several
+	// routers to the same prefix those with the highest are used. Without it,
+	// what a router of the same AS sends, and 100 for other routers.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4294967295
+	LocalPreference *int64 `json:"localPreference,omitempty"`
+
 	// maxPrefixes is how many routes are accepted in each family; what comes
 	// after is counted and left out, and the session stays.
 	//
@@ -240,6 +265,54 @@ type BGPImport struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	MaxPrefixes int32 `json:"maxPrefixes,omitempty"`
+}
+
+// BGPExport says what a router gets of what BGPAdvertisements announce to it.
+// Where both say something of an attribute, communities are added to theirs,
+// and the other attributes here win.
+type BGPExport struct {
+	// prefixes that are announced, of those that BGPAdvertisements announce.
+	// Without it, all. With it nothing else is: an IP family without an entry
+	// is not announced at all.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	Prefixes []PrefixMatch `json:"prefixes,omitempty"`
+
+	// communities that are added to those of the BGPAdvertisements.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	Communities []Community `json:"communities,omitempty"`
+
+	// localPreference of the routes instead of what the BGPAdvertisements say.
+	// It is sent only if the router is of the same AS.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4294967295
+	LocalPreference *int64 `json:"localPreference,omitempty"`
+
+	// med, the multi-exit discriminator of the routes, instead of what the
+	// BGPAdvertisements say.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MED *int64 `json:"med,omitempty"`
+
+	// asPathPrepend is how often the AS number of the node (localASN, if it is
+	// given) is added to the AS path, besides the once that it always is,
+	// instead of what the BGPAdvertisements say; 0 is not at all. Nothing is
+	// added if the router is of the same AS.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10
+	ASPathPrepend *int32 `json:"asPathPrepend,omitempty"`
 }
 
 // PrefixMatch matches prefixes inside a CIDR. Without ge and le it matches the

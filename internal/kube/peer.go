@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -162,6 +161,9 @@ func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
 	if spec.Import != nil {
 		peer.Import = p.importRule(spec.Import)
 	}
+	if spec.Export != nil {
+		peer.Export = p.exportRule(spec.Export)
+	}
 	return peer, p.err()
 }
 
@@ -182,97 +184,4 @@ func Selects(selector *v1alpha1.NodeSelector, nodeLabels map[string]string) (boo
 		return false, fmt.Errorf("nodeSelector: %w", err)
 	}
 	return parsed.Matches(labels.Set(nodeLabels)), nil
-}
-
-// problems collects what is wrong with one object, field by field.
-type problems []error
-
-func (p *problems) add(field string, value any, allowed string) {
-	*p = append(*p, fmt.Errorf("%s: %v: must be %s", field, value, allowed))
-}
-
-func (p *problems) err() error { return errors.Join(*p...) }
-
-func (p *problems) asn(field string, value int64) uint32 {
-	if value < 0 || value > 1<<32-1 || !config.ASNUsable(uint32(value)) {
-		p.add(field, value, "a usable AS number")
-		return 0
-	}
-	return uint32(value)
-}
-
-func (p *problems) address(field, value string) netip.Addr {
-	a, err := netip.ParseAddr(value)
-	if err != nil || a.Zone() != "" || a.Is4In6() {
-		p.add(field, value, "an IPv4 or IPv6 address")
-		return netip.Addr{}
-	}
-	return a
-}
-
-func (p *problems) within(field string, value, low, high int32) int32 {
-	if value < low || value > high {
-		p.add(field, value, fmt.Sprintf("%d..%d", low, high))
-		return low
-	}
-	return value
-}
-
-func (p *problems) duration(field string, value v1alpha1.Duration) time.Duration {
-	if value == "" {
-		return 0
-	}
-	d, err := time.ParseDuration(string(value))
-	if err != nil || d < 0 {
-		p.add(field, value, "a duration such as 90s")
-	}
-	return d
-}
-
-func (p *problems) gracefulRestart(g *v1alpha1.BGPGracefulRestart, common config.GracefulRestart) *routing.GracefulRestart {
-	restart := routing.GracefulRestart{Enabled: common.Enabled, RestartTime: common.RestartTime}
-	if g.Enabled != nil {
-		restart.Enabled = *g.Enabled
-	}
-	if g.RestartTime != "" {
-		restart.RestartTime = p.duration("gracefulRestart.restartTime", g.RestartTime)
-	}
-	return &restart
-}
-
-func (p *problems) families(list []v1alpha1.Family) []routing.Family {
-	var families []routing.Family
-	for _, f := range list {
-		switch f {
-		case v1alpha1.FamilyIPv4:
-			families = append(families, routing.IPv4)
-		case v1alpha1.FamilyIPv6:
-			families = append(families, routing.IPv6)
-		default:
-			p.add("families", f, "ipv4 or ipv6")
-		}
-	}
-	return families
-}
-
-func (p *problems) importRule(i *v1alpha1.BGPImport) routing.ImportRule {
-	rule := routing.ImportRule{AllowDefaultRoute: i.AllowDefaultRoute, MaxPrefixes: int(i.MaxPrefixes)}
-	for n, m := range i.Prefixes {
-		field := fmt.Sprintf("import.prefixes[%d].cidr", n)
-		prefix, err := netip.ParsePrefix(m.CIDR)
-		if err != nil || prefix != prefix.Masked() {
-			p.add(field, m.CIDR, "a CIDR without host bits")
-			continue
-		}
-		r := routing.PrefixRule{Prefix: prefix}
-		if m.GE != nil {
-			// LE is stated too, because a GE of 0 alone would count as not given.
-			r.GE, r.LE = int(*m.GE), prefix.Addr().BitLen()
-		}
-		if m.LE != nil {
-			r.LE = int(*m.LE)
-		}
-		rule.Prefixes = append(rule.Prefixes, r)
-	}
-	return rule
 }

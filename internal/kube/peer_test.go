@@ -53,6 +53,13 @@ func TestPeersEverything(t *testing.T) {
 					{CIDR: "10.0.0.0/8", LE: new(int32(16))},
 					{CIDR: "10.1.0.0/16"},
 				},
+				Deny:            []v1alpha1.PrefixMatch{{CIDR: "10.2.0.0/16", LE: new(int32(32))}},
+				LocalPreference: new(int64(4294967295)),
+			},
+			Export: &v1alpha1.BGPExport{
+				Prefixes:    []v1alpha1.PrefixMatch{{CIDR: "10.10.0.0/16", GE: new(int32(20)), LE: new(int32(24))}},
+				Communities: []v1alpha1.Community{"64512:7", "4200000000:1:2", "graceful-shutdown"},
+				MED:         new(int64(0)), LocalPreference: new(int64(50)), ASPathPrepend: new(int32(0)),
 			},
 		})},
 		secrets: map[string]secret{"tor": {found: true, data: map[string][]byte{"md5": []byte("s3cret")}}},
@@ -73,6 +80,13 @@ func TestPeersEverything(t *testing.T) {
 				{Prefix: netip.MustParsePrefix("10.0.0.0/8"), LE: 16},
 				{Prefix: netip.MustParsePrefix("10.1.0.0/16")},
 			},
+			Deny:      []routing.PrefixRule{{Prefix: netip.MustParsePrefix("10.2.0.0/16"), LE: 32}},
+			LocalPref: 4294967295,
+		},
+		Export: routing.ExportRule{
+			Prefixes:    []routing.PrefixRule{{Prefix: netip.MustParsePrefix("10.10.0.0/16"), GE: 20, LE: 24}},
+			Communities: communities(t, "64512:7", "4200000000:1:2", "graceful-shutdown"),
+			MED:         new(uint32(0)), LocalPref: 50, Prepend: new(0),
 		},
 	}}
 	if diff := cmp.Diff(want, got, compareNet); diff != "" || len(problems) > 0 {
@@ -102,14 +116,24 @@ func TestPeerProblems(t *testing.T) {
 			"BGPPeer a-good already has address 192.0.2.254 on this node"},
 		{"many", v1alpha1.BGPPeerSpec{Address: "router", SourceAddress: "::ffff:1.2.3.4", ASN: 23456, Families: []v1alpha1.Family{"ipx"},
 			EBGPMultihop: new(int32(256)), Timers: &v1alpha1.BGPTimers{HoldTime: "9"},
-			Import: &v1alpha1.BGPImport{Prefixes: []v1alpha1.PrefixMatch{{CIDR: "10.0.0.1/8"}}}}, ReasonInvalid,
+			Import: &v1alpha1.BGPImport{Prefixes: []v1alpha1.PrefixMatch{{CIDR: "10.0.0.1/8"}}, Deny: []v1alpha1.PrefixMatch{{CIDR: "10"}}, LocalPreference: new(int64(0))},
+			Export: &v1alpha1.BGPExport{Prefixes: []v1alpha1.PrefixMatch{{CIDR: "::1/64"}}, Communities: []v1alpha1.Community{"llgr-stale"},
+				MED: new(int64(-1)), LocalPreference: new(int64(1 << 32)), ASPathPrepend: new(int32(11))}}, ReasonInvalid,
 			"asn: 23456: must be a usable AS number\n" +
 				"address: router: must be an IPv4 or IPv6 address\n" +
 				"sourceAddress: ::ffff:1.2.3.4: must be an IPv4 or IPv6 address\n" +
 				"ebgpMultihop: 256: must be 1..255\n" +
 				"timers.holdTime: 9: must be a duration such as 90s\n" +
 				"families: ipx: must be ipv4 or ipv6\n" +
-				"import.prefixes[0].cidr: 10.0.0.1/8: must be a CIDR without host bits"},
+				"import.prefixes[0].cidr: 10.0.0.1/8: must be a CIDR without host bits\n" +
+				"import.deny[0].cidr: 10: must be a CIDR without host bits\n" +
+				"import.localPreference: 0: must be 1..4294967295\n" +
+				"export.prefixes[0].cidr: ::1/64: must be a CIDR without host bits\n" +
+				"export.communities: community \"llgr-stale\": nodes do not offer long-lived graceful restart, " +
+				"without which a route with llgr-stale must not be announced (RFC 9494)\n" +
+				"export.localPreference: 4294967296: must be 1..4294967295\n" +
+				"export.med: -1: must be 0..4294967295\n" +
+				"export.asPathPrepend: 11: must be 0..10"},
 		{"selector", v1alpha1.BGPPeerSpec{Address: "192.0.2.1", ASN: 64512, NodeSelector: &v1alpha1.NodeSelector{
 			MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "a", Operator: "Equals"}}}}, ReasonInvalid,
 			`nodeSelector: "Equals" is not a valid label selector operator`},
@@ -138,60 +162,6 @@ func TestPeerProblems(t *testing.T) {
 			}
 			want := []PeerProblem{{Peer: "bad", Reason: test.reason, Message: test.message}}
 			if diff := cmp.Diff(want, problems, cmpopts.IgnoreFields(PeerProblem{}, "Address", "ASN")); diff != "" {
-				t.Errorf("problems (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestAdvertisements(t *testing.T) {
-	local := node("n1", map[string]string{"rack": "a"}, "10.10.1.0/24", "fd10::/64")
-	peers := []routing.Peer{{Name: "tor1"}, {Name: "tor2"}, {Name: "tor3"}}
-	object := func(name string, spec v1alpha1.BGPAdvertisementSpec) v1alpha1.BGPAdvertisement {
-		return v1alpha1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
-	}
-	prefixes := func(peers []string, localPref uint32, communities ...string) []routing.Advertisement {
-		var out []routing.Advertisement
-		for _, p := range local.PodCIDRs {
-			out = append(out, routing.Advertisement{Prefix: p, NextHops: local.Addresses, Peers: peers, Communities: communities, LocalPref: localPref})
-		}
-		return out
-	}
-	tests := []struct {
-		name    string
-		objects []v1alpha1.BGPAdvertisement
-		want    []routing.Advertisement
-		wrong   []string
-	}{
-		{"none at all", nil, prefixes(nil, 0), nil},
-		{"empty", []v1alpha1.BGPAdvertisement{object("a", v1alpha1.BGPAdvertisementSpec{})}, prefixes([]string{"tor1", "tor2", "tor3"}, 0), nil},
-		{"other nodes only", []v1alpha1.BGPAdvertisement{object("a", v1alpha1.BGPAdvertisementSpec{
-			NodeSelector: &v1alpha1.NodeSelector{MatchLabels: map[string]string{"rack": "b"}}})}, nil, nil},
-		{"nothing", []v1alpha1.BGPAdvertisement{object("a", v1alpha1.BGPAdvertisementSpec{PodCIDRs: new(false)})}, nil, nil},
-		{"merged by peer", []v1alpha1.BGPAdvertisement{
-			object("a", v1alpha1.BGPAdvertisementSpec{Communities: []v1alpha1.Community{"64512:2", "no-export"}, LocalPreference: new(int64(50))}),
-			object("b", v1alpha1.BGPAdvertisementSpec{Peers: []string{"tor2", "tor9"}, Communities: []v1alpha1.Community{"64512:1", "64512:2"}, LocalPreference: new(int64(200))}),
-		}, append(
-			prefixes([]string{"tor1", "tor3"}, 50, "64512:2", "no-export"),
-			prefixes([]string{"tor2"}, 200, "64512:1", "64512:2", "no-export")...), nil},
-		{"bad ones are left out", []v1alpha1.BGPAdvertisement{
-			object("a", v1alpha1.BGPAdvertisementSpec{Communities: []v1alpha1.Community{"internet", "1:2:3", "70000:1"}}),
-			object("b", v1alpha1.BGPAdvertisementSpec{NodeSelector: &v1alpha1.NodeSelector{
-				MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "a", Operator: "Equals"}}}}),
-		}, prefixes([]string{"tor1", "tor2", "tor3"}, 0, "1:2:3"), []string{
-			`BGPAdvertisement a: community "internet": must be ASN:VALUE, A:B:C or a well-known name`,
-			`BGPAdvertisement a: community "70000:1": must be ASN:VALUE, A:B:C or a well-known name`,
-			`BGPAdvertisement b: nodeSelector: "Equals" is not a valid label selector operator`,
-		}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			s := &Snapshot{advertisements: test.objects}
-			got, wrong := s.Advertisements(local, peers)
-			if diff := cmp.Diff(test.want, got, compareNet, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("advertisements (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(test.wrong, wrong); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
 		})

@@ -85,7 +85,7 @@ func checkedPeers(config routing.BGPConfig) ([]routing.Peer, error) {
 // apply changes policies and paths before it adds neighbours, so that a new
 // session announces everything before its End-of-RIB, and removes last.
 func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []routing.Peer, restarting bool) error {
-	want, err := announce(config.Advertisements, peers)
+	want, err := announce(config.Speaker, config.Advertisements, peers)
 	errs := []error{err}
 	known := i.addresses()
 	changed, err := i.setPolicies(ctx, want)
@@ -153,6 +153,7 @@ func (i *instance) removePaths(want announcements) error {
 func session(p routing.Peer) routing.Peer {
 	p.Families = families(p)
 	p.Import = routing.ImportRule{}
+	p.Export = routing.ExportRule{}
 	p.ExtendedNextHop = false
 	return p
 }

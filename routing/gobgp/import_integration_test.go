@@ -91,6 +91,30 @@ func TestImportFilter(t *testing.T) {
 	})
 }
 
+// TestImportDeny refuses what would be accepted, without the session going down.
+func TestImportDeny(t *testing.T) {
+	extra := " neighbor 192.0.2.1 passive"
+	withFRR(t, frrConf("192.0.2.1", 65001, extra, "  neighbor 192.0.2.1 default-originate"), func(t *testing.T, _ *testnet.Namespace, r *frr) {
+		s := startSpeaker(t)
+		c := nodeConf(routerV4)
+		c.Peers[0].Import.AllowDefaultRoute = true
+		s.set(c)
+		v4, v6 := route("10.10.2.0/24", "192.0.2.2", "tor"), route("fd10:0:0:2::/64", "2001:db8::2", "tor")
+		default4, default6 := route("0.0.0.0/0", "192.0.2.2", "tor"), route("::/0", "2001:db8::2", "tor")
+		s.eventually("all", has(default4, v4, default6, v6))
+		c.Peers[0].Import.Deny = []routing.PrefixRule{{Prefix: pfx("10.10.0.0/16"), LE: 32}, {Prefix: pfx("::/0")}}
+		s.set(c)
+		s.eventually("without what is denied", has(default4, v6))
+		// The router sends our own announcement back.
+		left := map[routing.FilterReason]int{routing.FilterDenied: 1, routing.FilterEcho: 1}
+		s.eventually("counted", filtered(left, left))
+		c.Peers[0].Import.Deny = nil
+		s.set(c)
+		s.eventually("all again", has(default4, v4, default6, v6))
+		r.oneSession("192.0.2.1")
+	})
+}
+
 // TestTwoRoutersAtOnce has two FRR routers on one link announce the same network.
 func TestTwoRoutersAtOnce(t *testing.T) {
 	testnet.Run(t, func(t *testing.T, node *testnet.Namespace) {

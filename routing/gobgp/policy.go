@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/osrg/gobgp/v4/api"
 
@@ -31,7 +30,7 @@ type announcements struct {
 
 // announce renders advertisements for the given peers. Import is refused but
 // for our own paths, export is refused but for what is advertised.
-func announce(ads []routing.Advertisement, peers []routing.Peer) (announcements, error) {
+func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []routing.Peer) (announcements, error) {
 	out := announcements{paths: map[netip.Prefix]netip.Addr{}, policies: &api.SetPoliciesRequest{}}
 	export := &api.Policy{Name: exportPolicy}
 	var errs []error
@@ -42,16 +41,11 @@ func announce(ads []routing.Advertisement, peers []routing.Peer) (announcements,
 			continue
 		}
 		usual := nextHop(a, false)
-		for _, extended := range []bool{false, true} {
-			hop := nextHop(a, extended)
-			to := slices.DeleteFunc(receivers(a, peers), func(p routing.Peer) bool { return p.ExtendedNextHop != extended })
-			if len(to) == 0 {
-				continue
-			}
+		for _, g := range receivers(c, a, peers) {
 			out.paths[a.Prefix] = usual
 			name := fmt.Sprintf("waymark-%d", len(export.Statements))
-			out.policies.DefinedSets = append(out.policies.DefinedSets, definedSets(name, a.Prefix, to)...)
-			export.Statements = append(export.Statements, statement(name, a, hop, hop != usual))
+			out.policies.DefinedSets = append(out.policies.DefinedSets, definedSets(name, a.Prefix, g.peers)...)
+			export.Statements = append(export.Statements, statement(name, g.told, usual))
 		}
 	}
 	local := &api.Statement{
@@ -73,53 +67,41 @@ func checkAdvertisement(a routing.Advertisement) error {
 	if !nextHop(a, false).IsValid() {
 		return fmt.Errorf("the node has no address that can be the next hop (it has %v)", a.NextHops)
 	}
-	_, _, err := communities(a)
-	return err
+	return nil
 }
 
-// wellKnown are the communities with names (RFC 1997, RFC 7999).
-var wellKnown = map[string]string{
-	"no-export":           "65535:65281",
-	"no-advertise":        "65535:65282",
-	"no-export-subconfed": "65535:65283",
-	"blackhole":           "65535:666",
+// told is what a peer is told of a prefix.
+type told struct {
+	hop netip.Addr
+	routing.Attributes
+	// asn is what is prepended, 0: nothing.
+	asn uint32
 }
 
-// communities parts the standard communities from the large ones.
-func communities(a routing.Advertisement) (standard, large []string, err error) {
-	var errs []error
-	for _, c := range a.Communities {
-		if named, ok := wellKnown[c]; ok {
-			c = named
-		}
-		parts := strings.Split(c, ":")
-		switch {
-		case len(parts) == 2 && numbers(parts, 16):
-			standard = append(standard, c)
-		case len(parts) == 3 && numbers(parts, 32):
-			large = append(large, c)
-		default:
-			errs = append(errs, fmt.Errorf("community %q is neither two numbers of 16 bits, three of 32 bits, nor a well-known name", c))
-		}
-	}
-	return standard, large, errors.Join(errs...)
+// group are peers that are told the same.
+type group struct {
+	told  told
+	peers []routing.Peer
 }
 
-func numbers(parts []string, bits int) bool {
-	for _, p := range parts {
-		if _, err := strconv.ParseUint(p, 10, bits); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
-func receivers(a routing.Advertisement, peers []routing.Peer) []routing.Peer {
-	var out []routing.Peer
+// receivers are the peers that an advertisement is for, in groups of those
+// that are told the same.
+func receivers(c routing.SpeakerConfig, a routing.Advertisement, peers []routing.Peer) []group {
+	var out []group
 	for _, p := range peers {
-		if len(a.Peers) == 0 || slices.Contains(a.Peers, p.Name) {
-			out = append(out, p)
+		if len(a.Peers) > 0 && !slices.Contains(a.Peers, p.Name) || !p.Export.Announces(a.Prefix) {
+			continue
 		}
+		t := told{hop: nextHop(a, p.ExtendedNextHop), Attributes: p.Export.Apply(a.Attributes)}
+		if local := localASN(c, p); t.Prepend > 0 && p.ASN != local {
+			t.asn = local
+		}
+		i := slices.IndexFunc(out, func(g group) bool { return reflect.DeepEqual(g.told, t) })
+		if i < 0 {
+			i = len(out)
+			out = append(out, group{told: t})
+		}
+		out[i].peers = append(out[i].peers, p)
 	}
 	return out
 }
@@ -142,7 +124,9 @@ func definedSets(name string, prefix netip.Prefix, to []routing.Peer) []*api.Def
 	}
 }
 
-func statement(name string, a routing.Advertisement, hop netip.Addr, setHop bool) *api.Statement {
+// statement tells the members of the sets of that name. usual is the next hop
+// of the path in the Loc-RIB.
+func statement(name string, t told, usual netip.Addr) *api.Statement {
 	s := &api.Statement{
 		Name: name,
 		Conditions: &api.Conditions{
@@ -152,20 +136,35 @@ func statement(name string, a routing.Advertisement, hop netip.Addr, setHop bool
 		},
 		Actions: &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT},
 	}
-	if setHop {
-		s.Actions.Nexthop = &api.NexthopAction{Address: hop.String()}
+	if t.hop != usual {
+		s.Actions.Nexthop = &api.NexthopAction{Address: t.hop.String()}
 	}
-	standard, large, _ := communities(a) // checked before
-	if len(standard) > 0 {
-		s.Actions.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: standard}
+	s.Actions.Community = communityAction(t.Communities, false)
+	s.Actions.LargeCommunity = communityAction(t.Communities, true)
+	if t.LocalPref != 0 {
+		s.Actions.LocalPref = &api.LocalPrefAction{Value: t.LocalPref}
 	}
-	if len(large) > 0 {
-		s.Actions.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: large}
+	if t.MED != nil {
+		s.Actions.Med = &api.MedAction{Type: api.MedAction_TYPE_REPLACE, Value: int64(*t.MED)}
 	}
-	if a.LocalPref != 0 {
-		s.Actions.LocalPref = &api.LocalPrefAction{Value: a.LocalPref}
+	if t.asn != 0 {
+		s.Actions.AsPrepend = &api.AsPrependAction{Asn: t.asn, Repeat: uint32(t.Prepend)}
 	}
 	return s
+}
+
+// communityAction adds either the large ones of the communities or the others.
+func communityAction(communities []routing.Community, large bool) *api.CommunityAction {
+	var texts []string
+	for _, c := range communities {
+		if c.Large == large {
+			texts = append(texts, c.String())
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: texts}
 }
 
 // assignments bind the policies to the one table.

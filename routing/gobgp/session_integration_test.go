@@ -66,7 +66,7 @@ func TestIBGP(t *testing.T) {
 		c := nodeConf(peer)
 		for i := range c.Advertisements {
 			c.Advertisements[i].LocalPref = 150
-			c.Advertisements[i].Communities = []string{"65001:7", "65001:1:2", "no-export"}
+			c.Advertisements[i].Communities = []routing.Community{standard(65001, 7), standard(65535, 65281), large(65001, 1, 2)}
 		}
 		s.set(c)
 		s.eventually("learned", has(
