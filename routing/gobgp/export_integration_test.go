@@ -153,6 +153,9 @@ func TestExport(t *testing.T) {
 			Communities: "64512:7 64512:8" + everyName, Large: "1:2:3 " + everyLarge}))
 		say(routing.Attributes{Prepend: 3}, routing.ExportRule{Prepend: new(0)})
 		r.eventuallyHas("all taken back", ofBoth(plain))
+		// Why routing.ParseCommunity refuses llgr-stale.
+		say(routing.Attributes{Communities: []routing.Community{standard(65535, 6)}}, routing.ExportRule{})
+		r.eventuallyHas("llgr-stale", ofBoth(frrNone))
 
 		say(routing.Attributes{}, only("10.10.0.0/16", 24))
 		r.eventuallyHas("one family", map[string]frrPath{prefixV4: plain, prefixV6: frrNone})
