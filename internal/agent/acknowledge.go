@@ -56,7 +56,7 @@ func (k *acknowledger) write(ctx context.Context) error {
 // force is concerned.
 func (a *Agent) acknowledge(ctx context.Context, w World, p *Plan, err error) {
 	r := w.Rollout
-	if r == nil || r.From == r.To || r.Phase == rollout.Complete || r.Phase == rollout.Superseded {
+	if r == nil || r.Phase == rollout.Complete || r.Phase == rollout.Superseded {
 		return
 	}
 	if a.said.Name != r.Name {

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -12,9 +13,28 @@ import (
 
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/routing"
 )
+
+// TestEveryRolloutIsAcknowledged: also one that leads where the cluster is, after one
+// that was turned round; but not one that is over.
+func TestEveryRolloutIsAcknowledged(t *testing.T) {
+	for phase, want := range map[rollout.Phase]bool{
+		rollout.Prepare: true, rollout.Flip: true, rollout.Finish: true, rollout.Complete: false, rollout.Superseded: false,
+	} {
+		a := &Agent{acks: newAcknowledger(&kube.Clients{}, "n1")}
+		a.acknowledge(t.Context(), World{Rollout: &rollout.Rollout{Name: "rollout-3", Phase: phase}}, nil, errors.New("no switch"))
+		said := a.acks.want.Load()
+		if (said != nil) != want {
+			t.Errorf("in %s the agent says %v", phase, said)
+		}
+		if want && *said != (kube.NodeRollout{Name: "rollout-3", Problem: "no switch"}) {
+			t.Errorf("in %s the agent says %v", phase, *said)
+		}
+	}
+}
 
 // TestPlanInRollout goes from routes to tunnels and between tunnels, as n1 sees it.
 func TestPlanInRollout(t *testing.T) {

@@ -112,6 +112,10 @@ func testRollouts(t *testing.T, cluster *kubetest.Cluster, admin *kube.Clients) 
 	if err == nil || !strings.Contains(out, "only force can be changed") {
 		t.Errorf("the rollout can be led elsewhere: %v %s", err, out)
 	}
+	out, err = cluster.Kubectl(t, "", "delete", "networkrollout", now.Name)
+	if err == nil || !strings.Contains(out, "only waymark-controller deletes NetworkRollouts") {
+		t.Errorf("the rollout can be deleted: %v %s", err, out)
+	}
 	kubectl(t, cluster, "", "patch", "networkrollout", now.Name, "--type=merge", "-p", `{"spec":{"force":true}}`)
 	r.is(t, "hybrid", rollout.Flip, "")
 	r.configure(t, "encap")

@@ -30,8 +30,8 @@ var variants = []variant{
 }
 
 // checkSwitches leads the cluster from one mode to another, so many times and in
-// random order, under a ping every millisecond and a TCP stream across racks. It ends
-// in noEncap.
+// random order, under a ping every millisecond and a TCP stream across racks. At last
+// it turns round on the way. It ends in noEncap.
 func checkSwitches(t *testing.T, lab *cluster.Lab, n int) {
 	pods, err := workload.Pods(t.Context(), lab, workload.Namespace, "app=probe-a")
 	if err != nil {
@@ -57,5 +57,11 @@ func checkSwitches(t *testing.T, lab *cluster.Lab, n int) {
 		record(t, report.Measure(name, time.Since(began).Seconds(), "s"))
 		now = to
 	}
+	// A change of mind, in whatever phase it comes.
+	if err := workload.ApplyMode(t.Context(), lab, "encap", nil); err != nil {
+		t.Fatal(err)
+	}
+	switchMode(t, lab, variants[0])
+	checkQuickMatrix(t, lab, regained)
 	tr.end(t, inSwitch)
 }

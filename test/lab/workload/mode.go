@@ -21,10 +21,7 @@ const modeDeadline = time.Minute
 // the configuration document, and waits until every node's agent has the
 // configuration in force and all is well.
 func SwitchMode(ctx context.Context, lab *cluster.Lab, mode string, settings map[string]string) error {
-	all := maps.Clone(lab.Description.Settings)
-	maps.Copy(all, settings)
-	manifest := filepath.Join(lab.Source, "manifests", "waymark-"+strings.ToLower(mode)+".yaml")
-	if err := lab.Apply(ctx, manifest, all); err != nil {
+	if err := ApplyMode(ctx, lab, mode, settings); err != nil {
 		return err
 	}
 	version, err := lab.Kubectl(ctx, "-n", "kube-system", "get", "configmap", "waymark-config", "-o", "jsonpath={.metadata.resourceVersion}")
@@ -50,6 +47,14 @@ func SwitchMode(ctx context.Context, lab *cluster.Lab, mode string, settings map
 		case <-ticker.C:
 		}
 	}
+}
+
+// ApplyMode is SwitchMode that waits for nothing.
+func ApplyMode(ctx context.Context, lab *cluster.Lab, mode string, settings map[string]string) error {
+	all := maps.Clone(lab.Description.Settings)
+	maps.Copy(all, settings)
+	manifest := filepath.Join(lab.Source, "manifests", "waymark-"+strings.ToLower(mode)+".yaml")
+	return lab.Apply(ctx, manifest, all)
 }
 
 // inForce complains about nodes whose agent has not the version of the
