@@ -45,7 +45,8 @@ var damages = []damage{
 	{"routes deleted", "n2", "ip route flush proto 87; ip -6 route flush proto 87", ""},
 	{"neighbours and firewall deleted", "n2", "ip neighbour flush dev wm-gw0 nud permanent; nft delete table inet waymark", ""},
 	{"gateway set down", "n2", "ip link set wm-gw0 down", ""},
-	{"br-int deleted", "n3", "ovs-vsctl " + ovsdb + " del-br br-int", "Lost the switch"},
+	// The bridge can be back before the switch has seen that it was gone.
+	{"br-int deleted", "n3", "ovs-vsctl " + ovsdb + " del-br br-int", `"Changed the switch" loop="node" change="add bridge" bridge="br-int"`},
 	{"switch killed", "n1", kill + "kill9 ovs-vswitchd", "Lost the switch"},
 	{"database killed", "n2", kill + "kill9 ovsdb-server", "Lost the connection to OVSDB"},
 	{"database wiped", "n3", kill + "rm /var/lib/waymark/openvswitch/conf.db; kill9 ovsdb-server", "Lost the connection to OVSDB"},

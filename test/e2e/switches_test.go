@@ -17,7 +17,7 @@ import (
 
 // inSwitch bounds how long packets may be lost while traffic moves from one path to
 // the other.
-const inSwitch = 250 * time.Millisecond
+const inSwitch = 500 * time.Millisecond
 
 // variants are the ways in which traffic can travel.
 var variants = []variant{
