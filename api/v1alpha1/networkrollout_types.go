@@ -8,10 +8,10 @@ import (
 
 // NetworkRollout is one change of how traffic travels between nodes. The
 // controller makes one whenever mode, tunnel, MTU, trustDefaultRoute or
-// bgp.enabled change in the configuration, and leads all nodes through it, so
-// that no packet is lost: a node sends by the new path to another one only when
-// that accepts it, and the old path is removed only when nobody sends by it. The
-// one with the highest number is in force.
+// bgp.enabled change in the configuration, and leads all nodes through it: a node
+// sends by the new path to another one only when that accepts it, and the old path
+// is removed only when nobody sends by it. The one with the highest number is in
+// force.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

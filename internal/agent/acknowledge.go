@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/internal/rollout"
-	"github.com/waymark-net/waymark/ovs/unixctl"
 )
 
 // acknowledger tells the controller how far the node is with a rollout. It has a
@@ -83,7 +81,7 @@ func (a *Agent) acknowledge(ctx context.Context, w World, p *Plan, err error) {
 // settleDatapath waits until packets go as the flows of the switch say: what the
 // datapath remembers of them follows them a little later.
 func (a *Agent) settleDatapath(ctx context.Context) error {
-	if _, err := unixctl.Call(ctx, filepath.Join(a.p.OVSDir, "ovs-vswitchd.ctl"), "revalidator/wait"); err != nil {
+	if err := a.vswitchd(ctx, "revalidator/wait"); err != nil {
 		return fmt.Errorf("wait for the datapath to follow the flows: %w", err)
 	}
 	return nil

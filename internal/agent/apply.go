@@ -87,7 +87,12 @@ const leastFragment = "400"
 // together what was made for narrow paths. As it comes it drops IPv4 fragments
 // below 1200 bytes.
 func (a *Agent) acceptFragments(ctx context.Context) error {
-	_, err := unixctl.Call(ctx, filepath.Join(a.p.OVSDir, "ovs-vswitchd.ctl"), "dpctl/ipf-set-min-frag", "netdev@ovs-netdev", "v4", leastFragment)
+	return a.vswitchd(ctx, "dpctl/ipf-set-min-frag", "netdev@ovs-netdev", "v4", leastFragment)
+}
+
+// vswitchd has the daemon of the switch carry out a command of ovs-appctl(8).
+func (a *Agent) vswitchd(ctx context.Context, command string, args ...string) error {
+	_, err := unixctl.Call(ctx, filepath.Join(a.p.OVSDir, "ovs-vswitchd.ctl"), command, args...)
 	return err
 }
 

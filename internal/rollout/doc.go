@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rollout is the order in which a cluster changes how traffic travels
-// between its nodes, so that no packet is lost: make before break.
+// between its nodes, so that no packet is sent to where it is not accepted: make
+// before break.
 //
 // # Phases
 //
