@@ -13,6 +13,7 @@ import (
 // Metrics of the routes Waymark installs, lower wins.
 const (
 	MetricService = 50
+	MetricLocal   = 100
 	MetricDirect  = 100
 	MetricTunnel  = 100
 	MetricBGP     = 200
@@ -47,6 +48,8 @@ type GatewayInterface struct {
 	Name string
 	// MAC is the gateway's hardware address, the same on every node.
 	MAC net.HardwareAddr
+	// PodMTU is the largest packet that local Pods get, 0: the interface's.
+	PodMTU int
 	// TunnelMTU is the largest packet that fits the tunnel, 0: the interface's.
 	TunnelMTU int
 	// Behind are further addresses to which the switch takes packets.
@@ -64,11 +67,14 @@ type KernelState struct {
 // KernelRoutes turns paths and learned routes into routes and neighbours, both
 // sorted. Every remote Pod CIDR, but those that trust the default route, gets
 // an unreachable route behind the real one: a packet to a Pod whose path is
-// gone is refused and not sent along the default route. The Service address of
+// gone is refused and not sent along the default route. Local Pods are behind the
+// gateway. The Service address of
 // the node, which no interface has, is a neighbour behind the gateway.
 func KernelRoutes(in KernelInput) KernelState {
 	b := &kernelBuilder{in: in, seen: map[routeKey]bool{}}
 	for _, p := range in.Local.PodCIDRs {
+		b.add(Route{Prefix: p, Metric: MetricLocal, MTU: in.Gateway.PodMTU, Source: GatewayOf(p),
+			NextHops: []NextHop{{Interface: in.Gateway.Name}}})
 		b.neighbour(ServiceAddressOf(p))
 	}
 	for _, a := range in.Gateway.Behind {
@@ -161,11 +167,7 @@ func (b *kernelBuilder) resolve(nextHops []netip.Addr) ([]NextHop, error) {
 	var hops []NextHop
 	var missing []netip.Addr
 	for _, a := range nextHops {
-		if link, ok := LinkTo(b.in.Links, a); ok {
-			hops = append(hops, NextHop{Addr: a, Interface: link})
-			continue
-		}
-		via := b.underlay(a)
+		via := ResolveNextHop(b.in.Links, b.in.Underlay, a)
 		if len(via) == 0 {
 			missing = append(missing, a)
 		}
@@ -180,15 +182,20 @@ func (b *kernelBuilder) resolve(nextHops []netip.Addr) ([]NextHop, error) {
 	return slices.Compact(hops), nil
 }
 
-func (b *kernelBuilder) underlay(a netip.Addr) []NextHop {
+// ResolveNextHop returns the ways to an address: itself where it is on-link, else the
+// gateways of the most specific route to it. Empty: there is none.
+func ResolveNextHop(links []Link, underlay []Route, a netip.Addr) []NextHop {
+	if link, ok := LinkTo(links, a); ok {
+		return []NextHop{{Addr: a, Interface: link}}
+	}
 	var best *Route
-	for i, r := range b.in.Underlay {
+	for i, r := range underlay {
 		if r.Type != Unicast || len(r.NextHops) == 0 || !r.Prefix.Contains(a) {
 			continue
 		}
 		if best == nil || r.Prefix.Bits() > best.Prefix.Bits() ||
 			r.Prefix.Bits() == best.Prefix.Bits() && r.Metric < best.Metric {
-			best = &b.in.Underlay[i]
+			best = &underlay[i]
 		}
 	}
 	if best == nil {

@@ -4,6 +4,7 @@ package routing
 
 import (
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -144,6 +145,14 @@ func TestKernelRoutes(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
+			tc.in.Gateway.PodMTU = 1450
+			// Each node has routes to its own Pods.
+			for _, p := range tc.in.Local.PodCIDRs {
+				tc.want.Routes = append(tc.want.Routes, Route{
+					Prefix: p, Metric: MetricLocal, MTU: 1450, Source: GatewayOf(p), NextHops: []NextHop{{Interface: "wm-gw0"}},
+				})
+			}
+			slices.SortStableFunc(tc.want.Routes, func(a, b Route) int { return ComparePrefix(a.Prefix, b.Prefix) })
 			if diff := cmp.Diff(tc.want, KernelRoutes(tc.in), compareValues); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ import (
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/router"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/gobgp"
@@ -75,6 +77,7 @@ type Agent struct {
 	cluster  *kube.ServiceWatcher
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
+	router   *router.Applier
 	packets  *openflow.PacketIns
 	refusals *refusals
 	policies *policies
@@ -127,6 +130,7 @@ type Agent struct {
 	carriedOut      string
 	ports           map[string]vsdb.PortStatus
 	tunnels         map[string]pipeline.NodeParams // those in use, by node
+	unanswered      map[netip.Addr]time.Time       // next hops that did not answer, since when
 	firewall        *hostfw.Firewall
 	firewallBackend hostfw.Backend
 	rollout         *rollout.Rollout // the last one that was seen
@@ -180,6 +184,7 @@ func New(p Params) (*Agent, error) {
 		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
 	})
 	a.resume.flows = a.flows
+	a.router = router.New(router.Params{Socket: filepath.Join(p.OVSDir, "ovs-vswitchd.ctl")})
 	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: a.onKernel, Gone: a.onLinkGone,

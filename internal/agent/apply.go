@@ -34,6 +34,7 @@ func (a *Agent) steps() []step {
 	return []step{
 		{"switch", a.applySwitch},
 		{"gateway", a.applyGateway},
+		{"tunnel routes", a.applyTunnelRoutes},
 		{"flows", a.applyFlows},
 		{"firewall", a.applyFirewall},
 		{"bgp", a.applyBGP},
@@ -151,7 +152,7 @@ func (a *Agent) saveLayout(l vsdb.Layout) error {
 
 func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 	var errs []error
-	_, _, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.MTU, Addresses: p.Gateways})
+	_, _, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.SwitchMTU, Addresses: p.Gateways})
 	errs = append(errs, err)
 	var families []routing.Family
 	for _, g := range p.Gateways {
@@ -261,15 +262,28 @@ func (a *Agent) applyTunnels(ctx context.Context, _ World, p *Plan) error {
 	return errors.Join(errs...)
 }
 
-func (a *Agent) applyRoutes(ctx context.Context, _ World, p *Plan) error {
+func (a *Agent) applyRoutes(ctx context.Context, w World, p *Plan) error {
 	var neighbours []kernel.Neighbour
 	for _, n := range p.Kernel.Neighbours {
 		neighbours = append(neighbours, kernel.Neighbour{Addr: n.Addr, MAC: n.MAC})
 	}
-	_, err := kernel.Neighbours{Interface: vsdb.GatewayPort}.Apply(ctx, neighbours)
+	gateway := kernel.Neighbours{Interface: vsdb.GatewayPort}
+	// A route must not lead to an address that is not there yet, nor to one that
+	// is not there any more.
+	_, err := gateway.Apply(ctx, neighbours, kernel.NeighbourOptions{KeepUnknown: true})
 	errs := []error{err}
-	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, kernel.RouteOptions{KeepUnknown: p.KeepRoutes})
+	options := kernel.RouteOptions{KeepUnknown: p.KeepRoutes}
+	tunnels := w.Config.Datapath == config.DatapathNetdev && len(p.Layout.Tunnels) > 0
+	if tunnels {
+		options.Before = a.settleDatapath
+	}
+	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, options)
 	a.metrics.routes(result)
+	errs = append(errs, err)
+	if tunnels && result.Changed() {
+		errs = append(errs, a.settleRoutes(ctx))
+	}
+	_, err = gateway.Apply(ctx, neighbours, kernel.NeighbourOptions{})
 	return errors.Join(append(errs, err)...)
 }
 

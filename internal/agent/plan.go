@@ -10,6 +10,7 @@ import (
 	"github.com/waymark-net/waymark/internal/config"
 	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ovs/pipeline"
+	"github.com/waymark-net/waymark/ovs/router"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/hostfw"
@@ -59,13 +60,14 @@ type Uplink struct {
 type Plan struct {
 	Local    routing.Node
 	Problems []routing.Problem
-	// MTU of Pod interfaces and of the gateway, in bytes; SendMTU is what Pods may
-	// send, which is less in the course of a rollout.
-	MTU, SendMTU int
+	// MTU of Pod interfaces in bytes; SendMTU is what Pods may send, which is less in
+	// the course of a rollout. SwitchMTU is that of the gateway and of the hosts' ends
+	// of the Pods' links: it does not change with them, see podlink.Link.HostMTU.
+	MTU, SendMTU, SwitchMTU int
 	// MTUWarning says why a configured MTU is not in force; may be empty.
 	MTUWarning string
 	Layout     vsdb.Layout
-	// Gateways are the gateway's addresses with their networks.
+	// Gateways are the gateway's addresses. Routes lead to the Pods behind it.
 	Gateways []netip.Prefix
 	Paths    []routing.Path
 	// Loses says in words to which Pod CIDRs there is no path, or would be none by
@@ -78,8 +80,10 @@ type Plan struct {
 	// KeepRoutes says that routes of ours that are not in Kernel stay: an
 	// earlier run learned them, and the peers have not said all they know yet.
 	KeepRoutes bool
-	Firewall   hostfw.Ruleset
-	BGP        routing.BGPConfig
+	// TunnelRoutes lead a switch in userspace to the far ends of tunnels.
+	TunnelRoutes []router.Route
+	Firewall     hostfw.Ruleset
+	BGP          routing.BGPConfig
 }
 
 // RemoteNode is a remote node with what is reached through the tunnel to it.
@@ -103,14 +107,16 @@ func MakePlan(w World) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.MTU, p.SendMTU, p.MTUWarning = ways.mtu, ways.sendMTU, ways.to.warning
+	p.MTU, p.SendMTU, p.SwitchMTU, p.MTUWarning = ways.mtu, ways.sendMTU, w.Uplink.MTU, ways.to.warning
 	for _, c := range valid.Local.PodCIDRs {
-		p.Gateways = append(p.Gateways, netip.PrefixFrom(routing.GatewayOf(c), c.Bits()))
+		gateway := routing.GatewayOf(c)
+		p.Gateways = append(p.Gateways, netip.PrefixFrom(gateway, gateway.BitLen()))
 	}
 	p.Paths = ways.paths()
 	p.Loses = lost(ways.to.paths)
-	p.Layout = layout(w, p.MTU, ways.tunnels())
+	p.Layout = layout(w, p.SwitchMTU, ways.tunnels())
 	p.Nodes = ways.nodes(valid.Remotes)
+	p.TunnelRoutes = tunnelRoutes(w, ways.endpoints())
 	p.Kernel = routing.KernelRoutes(routing.KernelInput{
 		Local:    valid.Local,
 		Links:    w.Links,
@@ -119,7 +125,7 @@ func MakePlan(w World) (*Plan, error) {
 		Learned:  w.Learned,
 		MTU:      p.routedMTU(),
 		Gateway: routing.GatewayInterface{
-			Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), Behind: serviceHops(),
+			Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), Behind: serviceHops(), PodMTU: p.MTU,
 			TunnelMTU: min(p.SendMTU, ways.to.tunnelMTU, ways.from.tunnelMTU),
 		},
 	})

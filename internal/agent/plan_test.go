@@ -140,8 +140,8 @@ func TestPlanByMode(t *testing.T) {
 			if diff := cmp.Diff(test.paths, kinds(p)); diff != "" {
 				t.Error("paths:", diff)
 			}
-			if p.MTU != test.mtu || p.Layout.MTU != test.mtu {
-				t.Errorf("MTU = %d, in the layout %d, want %d", p.MTU, p.Layout.MTU, test.mtu)
+			if p.MTU != test.mtu || p.SwitchMTU != 1500 || p.Layout.MTU != 1500 {
+				t.Errorf("MTU = %d, of the switch %d, in the layout %d, want %d and the uplink's 1500", p.MTU, p.SwitchMTU, p.Layout.MTU, test.mtu)
 			}
 			tunnelled := map[string][]netip.Addr{}
 			for _, n := range p.Nodes {

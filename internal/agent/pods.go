@@ -25,12 +25,13 @@ func (a *Agent) announceSettings(s sight, p *Plan) {
 		PodCIDRs:   p.Local.PodCIDRs,
 		MTU:        p.MTU,
 		SendMTU:    p.SendMTU,
+		HostMTU:    p.SwitchMTU,
 		Datapath:   podlink.Datapath(conf.Datapath),
 		GatewayMAC: pipeline.GatewayMAC(),
 	}
 	a.serviceHost.configure(serviceHostSettings{
 		backend: hostfw.Backend(conf.HostFirewall), nodePortAddrs: conf.Services.NodePortAddresses,
-		addrs: nodeAddresses(s.world, p), all: conf.Services.Mode == config.ServicesAll,
+		addrs: nodeAddresses(s.world, p), mtu: p.SendMTU, all: conf.Services.Mode == config.ServicesAll,
 	})
 	a.services.configure(serviceSettings{mode: conf.Services.Mode, node: serviceNode(s.node.Zone(), s.world, p)})
 	a.settings.Lock()

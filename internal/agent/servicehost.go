@@ -53,12 +53,14 @@ type serviceHostSettings struct {
 	nodePortAddrs []netip.Prefix
 	// addrs are those by which endpoints elsewhere know the node, one a family.
 	addrs []netip.Addr
+	// mtu is the largest packet in bytes that the node may send to a Service.
+	mtu int
 	// all says that all of Services is ours to serve, and nothing kube-proxy's.
 	all bool
 }
 
 func (s serviceHostSettings) equal(o serviceHostSettings) bool {
-	return s.backend == o.backend && s.all == o.all && slices.Equal(s.nodePortAddrs, o.nodePortAddrs) &&
+	return s.backend == o.backend && s.all == o.all && s.mtu == o.mtu && slices.Equal(s.nodePortAddrs, o.nodePortAddrs) &&
 		slices.Equal(s.addrs, o.addrs)
 }
 
@@ -112,7 +114,7 @@ func (h *serviceHost) reconcile(ctx context.Context) error {
 		h.firewall, h.firewallBackend = hostfw.NewServices(hostfw.Params{Backend: settings.backend}), settings.backend
 	}
 	rules := serviceRules(want, settings)
-	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops()}.Apply(ctx, serviceRoutes(want, rules))
+	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops(), MTU: settings.mtu}.Apply(ctx, serviceRoutes(want, rules))
 	_, rulesErr := h.firewall.Apply(ctx, rules)
 	err := errors.Join(routesErr, rulesErr, h.params.health.server.Set(ctx, healthChecks(want)))
 	h.params.done(err)

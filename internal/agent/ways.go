@@ -131,6 +131,23 @@ func (y way) tunnel() vsdb.Tunnel {
 	return vsdb.Tunnel{Type: y.traffic.Tunnel.Type, Port: y.traffic.Tunnel.Port}
 }
 
+// endpoints are the ends of all tunnels that may be used, without repetitions.
+func (y ways) endpoints() []encap.Endpoint {
+	var out []encap.Endpoint
+	for _, one := range y.accepted {
+		if !one.traffic.UsesTunnel() {
+			continue
+		}
+		for _, e := range one.endpoints {
+			if !slices.Contains(out, e) {
+				out = append(out, e)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b encap.Endpoint) int { return cmp.Or(a.Remote.Compare(b.Remote), a.Local.Compare(b.Local)) })
+	return out
+}
+
 // bgp says whether the node is to speak BGP.
 func (y ways) bgp() bool {
 	return slices.ContainsFunc(y.accepted, func(one way) bool { return one.traffic.BGP })

@@ -41,6 +41,7 @@ func (a attachment) link(set Settings) podlink.Link {
 		MAC:           a.MAC,
 		MTU:           set.MTU,
 		SendMTU:       set.SendMTU,
+		HostMTU:       set.HostMTU,
 		GatewayMAC:    set.GatewayMAC,
 		Datapath:      set.Datapath,
 	}

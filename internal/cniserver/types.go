@@ -82,8 +82,9 @@ type Settings struct {
 	// in this order, so the cluster's first family comes first.
 	PodCIDRs []netip.Prefix
 	// MTU of Pod interfaces in bytes; SendMTU is what Pods may send, 0: as much.
-	MTU, SendMTU int
-	Datapath     podlink.Datapath
+	// HostMTU is that of the hosts' ends of their links.
+	MTU, SendMTU, HostMTU int
+	Datapath              podlink.Datapath
 	// GatewayMAC is the address of the node's gateway port.
 	GatewayMAC net.HardwareAddr
 }

@@ -57,7 +57,7 @@ func checkHost(link Link) ([]string, int, error) {
 	case err != nil:
 		return nil, 0, err
 	}
-	return checkDevice(dev, link.HostInterface, link.MTU), dev.Attrs().Index, nil
+	return checkDevice(dev, link.HostInterface, link.HostMTU), dev.Attrs().Index, nil
 }
 
 func checkDevice(dev netlink.Link, name string, mtu int) []string {
@@ -165,7 +165,7 @@ func setLinkMTU(ctx context.Context, link Link) error {
 	}
 	defer pod.Close()
 	return errors.Join(
-		setDeviceMTU(link.HostInterface, link.MTU),
+		setDeviceMTU(link.HostInterface, link.HostMTU),
 		inNamespace(pod, func() error {
 			return errors.Join(setDeviceMTU(link.IfName, link.MTU), setRouteMTU(link))
 		}),

@@ -42,7 +42,7 @@ func createLink(ctx context.Context, link Link) error {
 // behind.
 func makePair(h *netlink.Handle, link Link, pod *os.File) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = link.HostInterface, link.MTU
+	attrs.Name, attrs.MTU = link.HostInterface, link.HostMTU
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerMTU = link.IfName, uint32(link.MTU)
 	veth.PeerHardwareAddr = link.MAC

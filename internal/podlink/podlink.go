@@ -54,8 +54,13 @@ type Link struct {
 	IfName string
 	// MAC is the address of the Pod's end.
 	MAC net.HardwareAddr
-	// MTU in bytes, of both ends.
+	// MTU of the Pod's end in bytes.
 	MTU int
+	// HostMTU is the MTU of the host's end in bytes, and at least MTU. What is larger
+	// than MTU does not get to the Pod. It does not follow MTU: a switch in userspace
+	// takes a change of a port's MTU for a change of all its tunnels, and knows none
+	// of them for a few milliseconds.
+	HostMTU int
 	// SendMTU is the largest packet that the Pod sends, in bytes; 0: MTU. It is less
 	// while others still send what only MTU lets in.
 	SendMTU int
@@ -118,8 +123,8 @@ func (Links) Check(ctx context.Context, link Link) error {
 	return nil
 }
 
-// SetMTU brings both ends of the pair to link.MTU and the Pod's routes to
-// link.SendMTU, and does nothing when they are. Connections live on.
+// SetMTU brings the ends of the pair to link.HostMTU and link.MTU and the Pod's
+// routes to link.SendMTU, and does nothing when they are. Connections live on.
 func (Links) SetMTU(ctx context.Context, link Link) error {
 	if err := setLinkMTU(ctx, link); err != nil {
 		return fmt.Errorf("setting MTU %d of link %s: %w", link.MTU, link.HostInterface, err)

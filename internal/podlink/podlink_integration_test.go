@@ -28,6 +28,7 @@ func testLink(ns *testnet.Namespace, container string) Link {
 		IfName:        "eth0",
 		MAC:           MAC(container, "eth0"),
 		MTU:           1450,
+		HostMTU:       1500,
 		Addresses: []Address{
 			{Addr: netip.MustParseAddr("10.10.1.2"), Gateway: netip.MustParseAddr("10.10.1.1")},
 			{Addr: netip.MustParseAddr("fd10:0:0:1::2"), Gateway: netip.MustParseAddr("fd10:0:0:1::1")},
@@ -90,7 +91,7 @@ func TestCreate(t *testing.T) {
 			}
 		}
 		host := node.Exec(t, "ip -d address show dev "+link.HostInterface)
-		for _, w := range []string{"mtu 1450", "state UP", "alias default/web"} {
+		for _, w := range []string{"mtu 1500", "state UP", "alias default/web"} {
 			if !strings.Contains(host, w) {
 				t.Errorf("host's end does not say %q:\n%s", w, host)
 			}
@@ -268,7 +269,7 @@ func TestSetMTU(t *testing.T) {
 		link := testLink(testnet.New(t, "pod"), "c1")
 		mustCreate(t, link)
 		for _, mtu := range []int{1280, 8950} {
-			link.MTU = mtu
+			link.MTU, link.HostMTU = mtu, 9000
 			if err := (Links{}).SetMTU(t.Context(), link); err != nil {
 				t.Fatal(err)
 			}

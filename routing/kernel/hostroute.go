@@ -20,6 +20,8 @@ type hostRoute struct {
 	via    netip.Addr
 	index  int // of the interface
 	metric int
+	// mtu in bytes, 0: the interface's.
+	mtu int
 	// scope as the kernel has it, for removal; 0 in wanted routes.
 	scope uint8
 	// typ is 0 for unicast, else the route's type, and odd says that it has
@@ -32,7 +34,7 @@ type hostRoute struct {
 func (r hostRoute) toNetlink() *netlink.Route {
 	nr := &netlink.Route{
 		Dst: toIPNet(r.prefix), Protocol: ServiceProtocol, Table: unix.RT_TABLE_MAIN, Priority: r.metric,
-		Type: unix.RTN_UNICAST, Scope: netlink.Scope(r.scope),
+		Type: unix.RTN_UNICAST, Scope: netlink.Scope(r.scope), MTU: r.mtu,
 	}
 	if r.typ != 0 || r.odd { // only ever removed: what names it is enough
 		if r.typ != 0 {
@@ -104,6 +106,9 @@ func parseHostRoute(m []byte) (hostRoute, bool) {
 			r.index, ok = number(value)
 		case unix.RTA_PRIORITY:
 			r.metric, ok = number(value)
+		case unix.RTA_METRICS:
+			r.mtu, ok = onlyMTU(value)
+			r.odd, ok = r.odd || !ok, true
 		case unix.RTA_TABLE, unix.RTA_CACHEINFO, unix.RTA_PREF:
 		default:
 			r.odd = true
@@ -118,6 +123,15 @@ func parseHostRoute(m []byte) (hostRoute, bool) {
 	}
 	r.prefix = netip.PrefixFrom(dst, bits)
 	return r, true
+}
+
+// onlyMTU reads the metrics of a route (RTA_METRICS) that are nothing but an MTU.
+func onlyMTU(metrics []byte) (int, bool) {
+	const size = unix.SizeofRtAttr + 4
+	if len(metrics) != size || nl.NativeEndian().Uint16(metrics) != size || nl.NativeEndian().Uint16(metrics[2:]) != unix.RTAX_MTU {
+		return 0, false
+	}
+	return number(metrics[unix.SizeofRtAttr:])
 }
 
 func number(value []byte) (int, bool) {

@@ -48,7 +48,7 @@ func TestWatcher(t *testing.T) {
 					return
 				case <-dirty: // errors pass: an interface that is down takes no route
 					_, _ = Routes{}.Apply(ctx, desired, RouteOptions{})
-					_, _ = Neighbours{Interface: "wm-gw0"}.Apply(ctx, neighbours)
+					_, _ = Neighbours{Interface: "wm-gw0"}.Apply(ctx, neighbours, NeighbourOptions{})
 				}
 			}
 		}()
@@ -96,12 +96,12 @@ func TestNeighbours(t *testing.T) {
 		mac := net.HardwareAddr{0x0a, 0x57, 0x4d, 0, 0, 1}
 		n := Neighbours{Interface: "wm-gw0"}
 		v4, v6 := netip.MustParseAddr("10.10.2.1"), netip.MustParseAddr("fd10:0:0:2::1")
-		got, err := n.Apply(t.Context(), []Neighbour{{v6, mac}, {v4, mac}})
+		got, err := n.Apply(t.Context(), []Neighbour{{v6, mac}, {v4, mac}}, NeighbourOptions{})
 		want := NeighbourResult{Set: []netip.Addr{v4, v6}, Removed: []netip.Addr{netip.MustParseAddr("10.10.9.1")}}
 		if diff := cmp.Diff(want, got, equateNetip); diff != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
-		got, err = n.Apply(t.Context(), []Neighbour{{v6, mac}, {v4, mac}})
+		got, err = n.Apply(t.Context(), []Neighbour{{v6, mac}, {v4, mac}}, NeighbourOptions{})
 		if diff := cmp.Diff(NeighbourResult{Unchanged: 2}, got, equateNetip); diff != "" || err != nil {
 			t.Errorf("second time: %v (-want +got):\n%s", err, diff)
 		}

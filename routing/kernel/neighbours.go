@@ -31,6 +31,13 @@ type Neighbours struct {
 	Interface string
 }
 
+// NeighbourOptions change what Apply does.
+type NeighbourOptions struct {
+	// KeepUnknown leaves permanent entries that are not wanted: routes may lead
+	// through them still.
+	KeepUnknown bool
+}
+
 // NeighbourResult is what Apply achieved.
 type NeighbourResult struct {
 	Set, Removed []netip.Addr
@@ -39,7 +46,7 @@ type NeighbourResult struct {
 
 // Apply makes the permanent neighbours what desired says. It goes on past
 // errors and returns them joined.
-func (n Neighbours) Apply(ctx context.Context, desired []Neighbour) (NeighbourResult, error) {
+func (n Neighbours) Apply(ctx context.Context, desired []Neighbour, opts NeighbourOptions) (NeighbourResult, error) {
 	link, err := netlink.LinkByName(n.Interface)
 	if err != nil {
 		return NeighbourResult{}, fmt.Errorf("neighbours of %s: %w", n.Interface, err)
@@ -56,6 +63,9 @@ func (n Neighbours) Apply(ctx context.Context, desired []Neighbour) (NeighbourRe
 		}
 	}
 	set, remove := diffNeighbours(desired, have)
+	if opts.KeepUnknown {
+		remove = nil
+	}
 	res := NeighbourResult{Unchanged: len(desired) - len(set)}
 	var errs []error
 	log := klog.FromContext(ctx)

@@ -26,6 +26,9 @@ type RouteOptions struct {
 	// It is set after a start until BGP has converged: what an earlier run
 	// learned keeps forwarding meanwhile.
 	KeepUnknown bool
+	// Before, unless nil, is called once before the first route is changed, and not
+	// when nothing is to change. Its error is one of Apply, which goes on.
+	Before func(context.Context) error
 }
 
 // RouteResult is what Apply achieved.
@@ -36,6 +39,9 @@ type RouteResult struct {
 	// Unchanged counts wanted routes that were there already.
 	Unchanged int
 }
+
+// Changed tells whether any route was written or removed.
+func (r RouteResult) Changed() bool { return len(r.Added)+len(r.Replaced)+len(r.Removed) > 0 }
 
 // Apply makes the routes of protocol 87 what desired says, in both families.
 // A route whose way changes is replaced in place, without a moment in which
@@ -51,6 +57,9 @@ func (Routes) Apply(ctx context.Context, desired []routing.Route, opts RouteOpti
 	c := diffRoutes(desired, actual, opts.KeepUnknown)
 	res := RouteResult{Kept: c.kept, Unchanged: c.unchanged}
 	errs := c.errs
+	if opts.Before != nil && len(c.add)+len(c.replace)+len(c.remove) > 0 {
+		errs = append(errs, opts.Before(ctx))
+	}
 	log := klog.FromContext(ctx)
 	put := func(r routing.Route, op string, write func(*netlink.Route) error) bool {
 		nr, err := toNetlink(r, links)

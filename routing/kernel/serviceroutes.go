@@ -28,11 +28,14 @@ type ServiceRoutes struct {
 	// Via are the next hops of IPv4 and of IPv6, in any order: addresses that no
 	// one has, permanent neighbours on Interface. Each gets a route as well.
 	Via []netip.Addr
+	// MTU is the largest packet in bytes that may go to a Service, 0: what Interface
+	// takes.
+	MTU int
 }
 
 // ServiceRouteResult is what Apply achieved: numbers of addresses.
 type ServiceRouteResult struct {
-	Added, Removed, Unchanged int
+	Added, Replaced, Removed, Unchanged int
 	// Local counts the addresses that are the node's own. They get no route: the
 	// kernel keeps packets to them to itself.
 	Local int
@@ -65,6 +68,13 @@ func (s ServiceRoutes) Apply(ctx context.Context, addrs []netip.Addr) (ServiceRo
 	if err != nil {
 		errs.add(err)
 	}
+	for _, r := range d.replace {
+		if err := netlink.RouteReplace(r.toNetlink()); err != nil {
+			errs.add(fmt.Errorf("replace route %v: %w", r.prefix, err))
+			continue
+		}
+		res.Replaced++
+	}
 	for _, r := range d.remove {
 		if err := netlink.RouteDel(r.toNetlink()); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs.add(fmt.Errorf("remove route %v: %w", r.prefix, err))
@@ -79,9 +89,9 @@ func (s ServiceRoutes) Apply(ctx context.Context, addrs []netip.Addr) (ServiceRo
 		}
 		res.Added++
 	}
-	if res.Added+res.Removed > 0 {
+	if res.Added+res.Replaced+res.Removed > 0 {
 		klog.FromContext(ctx).Info("Routes to Services changed",
-			"added", res.Added, "removed", res.Removed, "unchanged", res.Unchanged, "some", d.some())
+			"added", res.Added, "replaced", res.Replaced, "removed", res.Removed, "unchanged", res.Unchanged, "some", d.some())
 	}
 	return res, errs.join("routes to Services")
 }
@@ -110,11 +120,11 @@ func (s ServiceRoutes) wanted(addrs []netip.Addr, own map[netip.Addr]bool, index
 			local++
 		default:
 			if !seen[v] {
-				hops = append(hops, hostRoute{prefix: single(v), index: index, metric: routing.MetricService})
+				hops = append(hops, hostRoute{prefix: single(v), index: index, metric: routing.MetricService, mtu: s.MTU})
 				seen[v] = true
 			}
 			if a != v {
-				out = append(out, hostRoute{prefix: single(a), via: v, index: index, metric: routing.MetricService})
+				out = append(out, hostRoute{prefix: single(a), via: v, index: index, metric: routing.MetricService, mtu: s.MTU})
 			}
 		}
 		if a.IsValid() {
@@ -143,15 +153,18 @@ func localAddresses() (map[netip.Addr]bool, error) {
 
 // hostRouteChanges is the difference between wanted routes and the kernel's.
 type hostRouteChanges struct {
-	add, remove []hostRoute
-	unchanged   int
+	// replace are wanted in place of ones that have another MTU.
+	add, replace, remove []hostRoute
+	unchanged            int
 }
 
 func diffHostRoutes(want, have []hostRoute) hostRouteChanges {
 	var c hostRouteChanges
 	missing := make(map[hostRoute]bool, len(want))
+	otherMTU := make(map[hostRoute]hostRoute, len(want))
 	for _, r := range want {
 		missing[r] = true
+		otherMTU[withoutMTU(r)] = r
 	}
 	for _, r := range have {
 		key := r
@@ -159,9 +172,14 @@ func diffHostRoutes(want, have []hostRoute) hostRouteChanges {
 		if missing[key] {
 			c.unchanged++
 			delete(missing, key)
-		} else {
-			c.remove = append(c.remove, r)
+			continue
 		}
+		if w, ok := otherMTU[withoutMTU(key)]; ok && missing[w] {
+			c.replace = append(c.replace, w)
+			delete(missing, w)
+			continue
+		}
+		c.remove = append(c.remove, r)
 	}
 	for _, r := range want {
 		if missing[r] {
@@ -171,11 +189,16 @@ func diffHostRoutes(want, have []hostRoute) hostRouteChanges {
 	return c
 }
 
+func withoutMTU(r hostRoute) hostRoute {
+	r.mtu = 0
+	return r
+}
+
 // some are a few of the prefixes that changed, for the log.
 func (c hostRouteChanges) some() []netip.Prefix {
 	const most = 3
 	var out []netip.Prefix
-	for _, r := range slices.Concat(c.add[:min(len(c.add), most)], c.remove[:min(len(c.remove), most)]) {
+	for _, r := range slices.Concat(c.add[:min(len(c.add), most)], c.replace[:min(len(c.replace), most)], c.remove[:min(len(c.remove), most)]) {
 		out = append(out, r.prefix)
 	}
 	return out

@@ -72,7 +72,7 @@ func TestServiceRoutes(t *testing.T) {
 			{"ip route del 10.96.0.10 proto 88", ServiceRouteResult{Added: 1, Unchanged: 5}},
 			{"ip -6 route flush proto 88", ServiceRouteResult{Added: 3, Unchanged: 3}},
 			{"ip route replace 10.96.0.1 via 172.30.0.1 metric 50 proto 88", ServiceRouteResult{Added: 1, Removed: 1, Unchanged: 5}},
-			{"ip route replace 10.96.0.1 via 169.254.87.78 dev wm-gw0 onlink mtu 1300 metric 50 proto 88", ServiceRouteResult{Added: 1, Removed: 1, Unchanged: 5}},
+			{"ip route replace 10.96.0.1 via 169.254.87.78 dev wm-gw0 onlink mtu 1300 metric 50 proto 88", ServiceRouteResult{Replaced: 1, Unchanged: 5}},
 			{"ip route replace blackhole 10.96.0.1 metric 50 proto 88", ServiceRouteResult{Added: 1, Removed: 1, Unchanged: 5}},
 			{"ip route add 10.96.0.1 via 172.30.0.1 metric 7 proto 88", ServiceRouteResult{Removed: 1, Unchanged: 6}},
 			{"ip route add 10.97.0.0/16 proto 88 nexthop via 172.30.0.1 nexthop via 172.31.0.1", ServiceRouteResult{Removed: 1, Unchanged: 6}},

@@ -5,6 +5,7 @@ package kernel
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,13 +78,15 @@ func TestDiffHostRoutes(t *testing.T) {
 		return hostRoute{prefix: pfx(a), via: via4, index: 7, metric: 50}
 	}
 	scoped, elsewhere, odd := r("10.96.0.1/32"), r("10.96.0.2/32"), r("10.96.0.3/32")
-	scoped.scope, elsewhere.index, odd.odd = unix.RT_SCOPE_LINK, 8, true
+	wide, narrow := r("10.96.0.5/32"), r("10.96.0.5/32")
+	scoped.scope, elsewhere.index, odd.odd, wide.mtu, narrow.mtu = unix.RT_SCOPE_LINK, 8, true, 1500, 1450
 	got := diffHostRoutes(
-		[]hostRoute{r("10.96.0.1/32"), r("10.96.0.2/32"), r("10.96.0.3/32"), r("10.96.0.4/32")},
-		[]hostRoute{scoped, elsewhere, odd, r("10.96.0.9/32")})
+		[]hostRoute{r("10.96.0.1/32"), r("10.96.0.2/32"), r("10.96.0.3/32"), r("10.96.0.4/32"), narrow},
+		[]hostRoute{scoped, elsewhere, odd, wide, r("10.96.0.9/32")})
 	want := hostRouteChanges{
 		add:       []hostRoute{r("10.96.0.2/32"), r("10.96.0.3/32"), r("10.96.0.4/32")},
 		remove:    []hostRoute{elsewhere, odd, r("10.96.0.9/32")},
+		replace:   []hostRoute{narrow},
 		unchanged: 1,
 	}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostRouteChanges{}, hostRoute{}), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" {
@@ -109,6 +112,9 @@ func TestParseHostRoute(t *testing.T) {
 	good := hostRoute{prefix: pfx("10.96.0.1/32"), via: via4, index: 7, metric: 50}
 	notOnLink, dark := good, hostRoute{prefix: pfx("10.96.0.1/32"), typ: unix.RTN_BLACKHOLE}
 	notOnLink.odd = true
+	narrow := good
+	narrow.mtu = 1450
+	mtu := attribute(unix.RTAX_MTU, binary.NativeEndian.AppendUint32(nil, 1450))
 	for _, tt := range []struct {
 		name string
 		in   []byte
@@ -118,6 +124,8 @@ func TestParseHostRoute(t *testing.T) {
 		{"ours", message(header4(), dst, gw, oif, prio), good, true},
 		{"not on-link", message(host, dst, gw, oif, prio), notOnLink, true},
 		{"with a source", message(header4(), dst, gw, oif, prio, attribute(unix.RTA_PREFSRC, []byte{10, 0, 0, 1})), notOnLink, true},
+		{"with an MTU", message(header4(), dst, gw, oif, prio, attribute(unix.RTA_METRICS, mtu)), narrow, true},
+		{"with more than an MTU", message(header4(), dst, gw, oif, prio, attribute(unix.RTA_METRICS, slices.Concat(mtu, mtu))), notOnLink, true},
 		{"another type", message(blackhole, dst), dark, true},
 		{"another protocol", message(foreign, dst, gw, oif, prio), hostRoute{}, false},
 		{"cut off", message(header4(), dst[:6]), hostRoute{}, false},

@@ -54,9 +54,11 @@ func checkSwitches(t *testing.T, lab *cluster.Lab, n int) {
 		name := fmt.Sprintf("switch %d, from %s to %s", i+1, variants[now].name, variants[to].name)
 		began := time.Now()
 		switchMode(t, lab, variants[to])
+		t.Logf("%s: %s to %s", name, began.Format(clock), time.Now().Format(clock))
 		record(t, report.Measure(name, time.Since(began).Seconds(), "s"))
 		now = to
 	}
+	t.Logf("turning round: from %s on", time.Now().Format(clock))
 	// A change of mind, in whatever phase it comes.
 	if err := workload.ApplyMode(t.Context(), lab, "encap", nil); err != nil {
 		t.Fatal(err)

@@ -74,9 +74,16 @@ func startTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *traffi
 	return tr
 }
 
+const (
+	// mostOutages is how many outages of a ping are told.
+	mostOutages = 20
+	// clock is the form in which times of a run are told.
+	clock = "15:04:05.000"
+)
+
 // addPing starts a ping every millisecond to every address of a Pod.
 func (tr *traffic) addPing(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *probeRun {
-	argv := []string{"/probe", "ping", "-interval", "1ms", "-stdin", "-duration", longest.String()}
+	argv := []string{"/probe", "ping", "-interval", "1ms", "-outages", "1ms", "-stdin", "-duration", longest.String()}
 	for _, a := range to.Addresses {
 		argv = append(argv, a.String())
 	}
@@ -147,6 +154,9 @@ func (tr *traffic) end(t *testing.T, allowed time.Duration) {
 			p.Lost, p.Sent, p.MaxOutage, p.MaxPause, p.MaxRTT, p.SendErrors, p.LastError)
 		name := tr.named(familyName(p.Address) + " ping every millisecond")
 		t.Logf("%s: %s", name, note)
+		for _, o := range p.Outages[:min(len(p.Outages), mostOutages)] {
+			t.Logf("  lost from %s to %s", o.From.Format(clock), o.To.Format(clock))
+		}
 		if allowed > 0 {
 			record(t, report.Measure("longest outage of "+name, p.MaxOutage, "ms"))
 		}
