@@ -180,9 +180,7 @@ func New(p Params) (*Agent, error) {
 		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
 	})
 	a.resume.flows = a.flows
-	a.speaker = speakerapi.NewClient(speakerapi.ClientParams{
-		Socket: filepath.Join(p.RunDir, speakerapi.SocketName), OnRoutes: a.onRoutes, OnSessions: a.onSessions,
-	})
+	a.speaker = a.newSpeaker()
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: a.onKernel, Gone: a.onLinkGone,
 	})
@@ -325,6 +323,13 @@ func (a *Agent) onLinkGone(name string) {
 	if podlink.IsHostInterface(name) && a.cni.Attached(name) {
 		a.podLoop.Mark()
 	}
+}
+
+// newSpeaker is the routing speaker, which is a process of its own.
+func (a *Agent) newSpeaker() *speakerapi.Client {
+	return speakerapi.NewClient(speakerapi.ClientParams{
+		Socket: filepath.Join(a.p.RunDir, speakerapi.SocketName), OnRoutes: a.onRoutes, OnSessions: a.onSessions,
+	})
 }
 
 func (a *Agent) onRoutes(e routing.PathEvent) {
