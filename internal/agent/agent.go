@@ -29,6 +29,7 @@ import (
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/internal/refuse"
 	"github.com/waymark-net/waymark/internal/rollout"
+	"github.com/waymark-net/waymark/internal/speakerapi"
 	"github.com/waymark-net/waymark/ipam"
 	"github.com/waymark-net/waymark/ovs/flow"
 	"github.com/waymark-net/waymark/ovs/openflow"
@@ -36,7 +37,6 @@ import (
 	"github.com/waymark-net/waymark/ovs/router"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
-	"github.com/waymark-net/waymark/routing/gobgp"
 	"github.com/waymark-net/waymark/routing/hostfw"
 	"github.com/waymark-net/waymark/routing/kernel"
 	"github.com/waymark-net/waymark/service"
@@ -53,7 +53,7 @@ type Params struct {
 	// Kubernetes is the way to the API server.
 	Kubernetes *rest.Config
 	// StateDir outlives a reboot; RunDir does not, and holds the sockets of the CNI
-	// server and of the local API.
+	// server, of the local API and of the routing speaker.
 	StateDir, RunDir string
 	// OVSDir holds db.sock and br-int.mgmt.
 	OVSDir string
@@ -83,7 +83,7 @@ type Agent struct {
 	policies *policies
 	resume   resume
 	local    *localapi.Server
-	speaker  *gobgp.Speaker
+	speaker  *speakerapi.Client
 	cni      *cniserver.Server
 	pods     *podSwitch
 	services *serviceSwitch
@@ -185,7 +185,7 @@ func New(p Params) (*Agent, error) {
 	})
 	a.resume.flows = a.flows
 	a.router = router.New(router.Params{Socket: filepath.Join(p.OVSDir, "ovs-vswitchd.ctl")})
-	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
+	a.speaker = a.newSpeaker()
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: a.onKernel, Gone: a.onLinkGone,
 	})
@@ -214,7 +214,7 @@ func New(p Params) (*Agent, error) {
 		return nil, err
 	}
 	a.registry.MustRegister(flowCollectors(a.flows.Stats)...)
-	a.registry.MustRegister(newBGPCollector(a.bgpSessions))
+	a.registry.MustRegister(newBGPCollector(a.bgpSessions), newSpeakerGauge(a.speaker.Err))
 	a.registry.MustRegister(policyCollectors(policySources{
 		status: a.policies.client.Status, totals: a.policies.enforcer.Totals, stats: a.policies.enforcer.Stats,
 		lost: a.policies.denied.Lost, malformed: a.packets.Malformed,
@@ -238,7 +238,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"packets of the switch", a.packets.Run},
 		{"policies", a.policies.run},
 		{"refusals", a.refusals.run},
-		{"BGP speaker", a.speaker.Run},
+		{"connection to the routing speaker", a.speaker.Run},
 		{"kernel watcher", a.kernel.Run},
 		{"CNI server", a.cni.Run},
 		{"local API", a.local.Run},
@@ -328,6 +328,13 @@ func (a *Agent) onLinkGone(name string) {
 	if podlink.IsHostInterface(name) && a.cni.Attached(name) {
 		a.podLoop.Mark()
 	}
+}
+
+// newSpeaker is the routing speaker, which is a process of its own.
+func (a *Agent) newSpeaker() *speakerapi.Client {
+	return speakerapi.NewClient(speakerapi.ClientParams{
+		Socket: filepath.Join(a.p.RunDir, speakerapi.SocketName), OnRoutes: a.onRoutes, OnSessions: a.onSessions,
+	})
 }
 
 func (a *Agent) onRoutes(e routing.PathEvent) {

@@ -12,6 +12,11 @@
 // A loop of its own follows the cluster's Services, one owner of flows each.
 //
 // Beside the loop run the CNI server, which adds and removes Pods through
-// podSwitch, the BGP speaker, the OVSDB client and the OpenFlow target; each
-// owns its own state on its own goroutine.
+// podSwitch, the client of the routing speaker, the OVSDB client and the OpenFlow
+// target; each owns its own state on its own goroutine.
+//
+// Nothing that must outlive the agent is in it: the switch forwards, the kernel
+// routes, and the routing speaker, a process of its own (cmd/waymark-speaker), keeps
+// the sessions with routers. An agent that starts finds all of that and changes what
+// is different.
 package agent

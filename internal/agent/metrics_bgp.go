@@ -8,6 +8,14 @@ import (
 	"github.com/waymark-net/waymark/routing"
 )
 
+// newSpeakerGauge says whether there is a routing speaker.
+func newSpeakerGauge(away func() error) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "waymark_speaker_connected",
+		Help: "1 if the agent is connected to the node's routing speaker, else 0.",
+	}, func() float64 { return b2f(away() == nil) })
+}
+
 // bgpCollector exposes the sessions of the BGP speaker as they are when they
 // are asked for, so that one that is gone leaves no series behind.
 type bgpCollector struct {

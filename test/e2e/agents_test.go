@@ -24,6 +24,7 @@ type daemon struct{ name, address string }
 var (
 	agent      = daemon{"agent", "127.0.0.1:10461"}
 	controller = daemon{"controller", "127.0.0.1:10462"}
+	speaker    = daemon{"speaker", "127.0.0.1:10464"}
 )
 
 // get asks the daemon of a node over HTTP.

@@ -6,7 +6,10 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +24,15 @@ import (
 // upgradeTag is the tag of a second image of the product in the lab's nodes.
 const upgradeTag = "upgrade"
 
-// checkRestarts ends agents in every way there is under traffic across racks.
+// restart is one way to end a daemon on every node.
+type restart struct {
+	name   string
+	daemon daemon
+	run    func(t *testing.T)
+}
+
+// checkRestarts ends agents and routing speakers in every way there is under
+// traffic across racks.
 func checkRestarts(t *testing.T, lab *cluster.Lab) {
 	pods, err := workload.Pods(t.Context(), lab, workload.Namespace, "app=probe-a")
 	if err != nil {
@@ -31,22 +42,29 @@ func checkRestarts(t *testing.T, lab *cluster.Lab) {
 	for _, node := range nodeNames(lab) {
 		eventually(t, 90*time.Second, func(ctx context.Context) error { return steady(ctx, lab, node) })
 	}
-	for _, c := range []struct {
-		name string
-		run  func(t *testing.T)
-	}{
-		{"agents killed", func(t *testing.T) {
+	killed := func(program string) func(t *testing.T) {
+		return func(t *testing.T) {
 			for _, node := range nodeNames(lab) {
-				killAgent(t, lab, node)
+				exec(t, lab, node, "pkill", "-KILL", "-x", program)
 			}
-		}},
-		{"DaemonSet Pods deleted", func(t *testing.T) {
-			kubectl(t, lab, "-n", "kube-system", "delete", "pods", "-l", "app.kubernetes.io/name=waymark-agent")
-		}},
-		{"upgrade", func(t *testing.T) { rollAgents(t, lab, upgradeTag) }},
-		{"downgrade", func(t *testing.T) { rollAgents(t, lab, "latest") }},
+		}
+	}
+	deleted := func(name string) func(t *testing.T) {
+		return func(t *testing.T) {
+			kubectl(t, lab, "-n", "kube-system", "delete", "pods", "-l", "app.kubernetes.io/name="+name)
+		}
+	}
+	for _, r := range []restart{
+		{"agents killed", agent, killed("waymark-agent")},
+		{"DaemonSet Pods deleted", agent, deleted("waymark-agent")},
+		{"upgrade", agent, func(t *testing.T) { roll(t, lab, "waymark-agent", upgradeTag, "agent", "install-cni") }},
+		{"speakers killed", speaker, killed("waymark-speaker")},
+		{"speaker Pods deleted", speaker, deleted("waymark-speaker")},
+		{"speaker upgrade", speaker, func(t *testing.T) { roll(t, lab, "waymark-speaker", upgradeTag, "speaker") }},
+		{"downgrade", agent, func(t *testing.T) { roll(t, lab, "waymark-agent", "latest", "agent", "install-cni") }},
+		{"speaker downgrade", speaker, func(t *testing.T) { roll(t, lab, "waymark-speaker", "latest", "speaker") }},
 	} {
-		check(t, c.name, func(t *testing.T) { restartUnderTraffic(t, lab, from, to, c.run) })
+		check(t, r.name, func(t *testing.T) { restartUnderTraffic(t, lab, from, to, r) })
 	}
 }
 
@@ -81,43 +99,80 @@ func killAgent(t *testing.T, lab *cluster.Lab, node string) {
 	exec(t, lab, node, "pkill", "-KILL", "-x", "waymark-agent")
 }
 
-// rollAgents gives the agents another image, one node after the other.
-func rollAgents(t *testing.T, lab *cluster.Lab, tag string) {
+// roll gives containers of a DaemonSet another image, one node after the other.
+func roll(t *testing.T, lab *cluster.Lab, name, tag string, containers ...string) {
 	t.Helper()
-	name := image.Product + ":" + tag
-	kubectl(t, lab, "-n", "kube-system", "set", "image", "daemonset/waymark-agent", "agent="+name, "install-cni="+name)
-	kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/waymark-agent", "--timeout=180s")
+	argv := []string{"-n", "kube-system", "set", "image", "daemonset/" + name}
+	for _, c := range containers {
+		argv = append(argv, c+"="+image.Product+":"+tag)
+	}
+	kubectl(t, lab, argv...)
+	kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/"+name, "--timeout=180s")
 }
 
-// restartUnderTraffic does something that ends every agent, while packets
-// travel, and waits until all agents are back.
-func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, restart func(t *testing.T)) {
+// changesOf are the changes of flows and kernel routes that the agent of a node
+// has made since it started.
+func changesOf(t *testing.T, lab *cluster.Lab, node string) (flows, routes float64) {
+	t.Helper()
+	m, err := agent.metrics(t.Context(), lab, node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.sum("waymark_openflow_flow_mods_total", ""), m.sum("waymark_kernel_route_changes_total", "")
+}
+
+// restartUnderTraffic ends a daemon on every node, while packets travel, and waits
+// until all are back. Sessions with routers must stay when that is not the speaker.
+func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, r restart) {
 	var watches []*routeWatch
+	sessions := map[string]map[string]string{}
 	for _, tor := range lab.Topology.WithRole(topology.RoleToR) {
 		watches = append(watches, watchRoutes(t, lab, tor.Name))
-	}
-	before := map[string]float64{}
-	for _, node := range nodeNames(lab) {
-		before[node] = agentStart(t, lab, node)
-	}
-	tr := startTraffic(t, lab, from, to)
-	restart(t)
-	for node, start := range before {
-		eventually(t, 90*time.Second, func(ctx context.Context) error { return settled(ctx, lab, node, start) })
-	}
-	for _, tor := range lab.Topology.WithRole(topology.RoleToR) {
-		eventually(t, 30*time.Second, func(ctx context.Context) error { return nothingStale(ctx, lab, tor.Name) })
-	}
-	tr.end(t, 0)
-	for node := range before {
-		m, err := agent.metrics(t.Context(), lab, node)
+		established, err := connections(t.Context(), lab, tor.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		mods := m.sum("waymark_openflow_flow_mods_total", "")
-		routes := m.sum("waymark_kernel_route_changes_total", "")
+		sessions[tor.Name] = established
+	}
+	before := map[string]float64{}
+	flowsBefore, routesBefore := map[string]float64{}, map[string]float64{}
+	for _, node := range nodeNames(lab) {
+		m, err := r.daemon.metrics(t.Context(), lab, node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[node] = m.started()
+		if r.daemon != agent { // which begins to count anew
+			flowsBefore[node], routesBefore[node] = changesOf(t, lab, node)
+		}
+	}
+	tr := startTraffic(t, lab, from, to)
+	r.run(t)
+	for node, start := range before {
+		eventually(t, 90*time.Second, func(ctx context.Context) error {
+			if r.daemon == agent {
+				return settled(ctx, lab, node, start)
+			}
+			return errors.Join(restarted(ctx, lab, r.daemon, node, start), settled(ctx, lab, node, 0))
+		})
+	}
+	for _, tor := range lab.Topology.WithRole(topology.RoleToR) {
+		eventually(t, 30*time.Second, func(ctx context.Context) error { return nothingStale(ctx, lab, tor.Name) })
+		after, err := connections(t.Context(), lab, tor.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.daemon == agent {
+			record(t, report.Check("sessions stay at "+tor.Name, maps.Equal(after, sessions[tor.Name]),
+				fmt.Sprintf("%v, before %v", after, sessions[tor.Name])))
+		}
+	}
+	tr.end(t, 0)
+	for node := range before {
+		flows, routes := changesOf(t, lab, node)
+		flows, routes = flows-flowsBefore[node], routes-routesBefore[node]
 		record(t,
-			report.Check("no flow mod sent on "+node, mods == 0, fmt.Sprintf("%g", mods)),
+			report.Check("no flow mod sent on "+node, flows == 0, fmt.Sprintf("%g", flows)),
 			report.Check("no kernel route changed on "+node, routes == 0, fmt.Sprintf("%g", routes)))
 	}
 	nodes, err := workload.PodCIDRs(t.Context(), lab)
@@ -136,6 +191,46 @@ func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, 
 		}
 		record(t, report.Check("no Pod CIDR withdrawn at "+w.router, len(lost) == 0, strings.Join(lost, "; ")))
 	}
+}
+
+// restarted complains until a daemon that started after a time is ready.
+func restarted(ctx context.Context, lab *cluster.Lab, d daemon, node string, after float64) error {
+	if _, err := d.get(ctx, lab, node, "/readyz"); err != nil {
+		return err
+	}
+	m, err := d.metrics(ctx, lab, node)
+	if err == nil && m.started() <= after {
+		err = fmt.Errorf("the %s of %s is still the old one", d.name, node)
+	}
+	return err
+}
+
+// connections are the TCP connections of a router's established sessions, by
+// neighbour, with their ports: a session that was made anew has others.
+func connections(ctx context.Context, lab *cluster.Lab, router string) (map[string]string, error) {
+	out, err := lab.Vtysh(ctx, router, "show bgp neighbors json")
+	if err != nil {
+		return nil, err
+	}
+	var neighbours map[string]struct {
+		State       string `json:"bgpState"`
+		PortLocal   int    `json:"portLocal"`
+		PortForeign int    `json:"portForeign"`
+		Established int    `json:"connectionsEstablished"`
+	}
+	if err := json.Unmarshal([]byte(out), &neighbours); err != nil {
+		return nil, fmt.Errorf("neighbours of %s: %w", router, err)
+	}
+	found := map[string]string{}
+	for name, n := range neighbours {
+		if n.State == "Established" {
+			found[name] = fmt.Sprintf("ports %d and %d, established %d times", n.PortLocal, n.PortForeign, n.Established)
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s has no established session", router)
+	}
+	return found, nil
 }
 
 // nothingStale complains while a router keeps routes of a session that broke.

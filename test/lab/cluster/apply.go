@@ -167,7 +167,9 @@ spec:
 // WaitReady waits until the product's Pods are rolled out and all nodes ready.
 func (l *Lab) WaitReady(ctx context.Context) error {
 	timeout := fmt.Sprintf("--timeout=%s", readyDeadline)
-	for _, workload := range []string{"daemonset/waymark-ovs", "daemonset/waymark-agent", "deployment/waymark-controller"} {
+	for _, workload := range []string{
+		"daemonset/waymark-ovs", "daemonset/waymark-speaker", "daemonset/waymark-agent", "deployment/waymark-controller",
+	} {
 		if _, err := l.Kubectl(ctx, "-n", "kube-system", "rollout", "status", workload, timeout); err != nil {
 			return err
 		}

@@ -147,7 +147,7 @@ func TestImage(t *testing.T) {
 
 	t.Run("programs are static", func(t *testing.T) {
 		for _, name := range []string{
-			"bin/waymark-agent", "bin/waymark-controller",
+			"bin/waymark-agent", "bin/waymark-speaker", "bin/waymark-controller",
 			"lib/waymark/cni/waymark-cni", "lib/waymark/cni/portmap", "lib/waymark/cni/bandwidth", "lib/waymark/cni/loopback",
 		} {
 			file, err := elf.Open(filepath.Join(root, "usr/local", name))
