@@ -234,9 +234,10 @@ func (m *machine) advance(now time.Time) {
 	switch {
 	case m.failing:
 		m.begin = now
-		if m.state == working {
+		switch m.state {
+		case working:
 			m.fail(now)
-		} else if m.state == holding {
+		case holding:
 			m.state = failed
 		}
 	case m.state == holding:
@@ -278,7 +279,7 @@ func (m *machine) fail(now time.Time) {
 	}
 	// More failures than it takes to get to MaxHold change nothing but how long
 	// they are remembered.
-	if m.hold < m.p.MaxHold {
+	if m.hold < m.p.MaxHold || m.flaps == 0 {
 		m.flaps++
 	}
 	m.state, m.since, m.assumed = failed, now, false

@@ -197,7 +197,7 @@ func TestPause(t *testing.T) {
 func TestRandomLoss(t *testing.T) {
 	run := func(loss float64, d time.Duration) *world {
 		r := rand.New(rand.NewPCG(7, 7))
-		w := newWorld(7, target, func(time.Duration, slot) bool { return r.Float64() >= loss && r.Float64() >= loss })
+		w := newWorld(7, target, func(time.Duration, slot) bool { return r.Float64() >= 1-(1-loss)*(1-loss) })
 		w.until(d)
 		return w
 	}
