@@ -15,7 +15,7 @@
 // from probe address to probe address, from several source ports, small ones and
 // ones of the size of Pods' largest, without leave to fragment; the engine on the
 // other node sends them back as they came. A path works when all of these come
-// back: see machine.go for how many may miss, for how long, and what that means
+// back: see machine.go and evidence.go for how many may miss, for how long, and what that means
 // in time.
 //
 // # What it does not see
