@@ -34,9 +34,9 @@ import (
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
-	"github.com/waymark-net/waymark/routing/gobgp"
 	"github.com/waymark-net/waymark/routing/hostfw"
 	"github.com/waymark-net/waymark/routing/kernel"
+	"github.com/waymark-net/waymark/routing/speaker"
 	"github.com/waymark-net/waymark/service"
 )
 
@@ -80,7 +80,7 @@ type Agent struct {
 	policies *policies
 	resume   resume
 	local    *localapi.Server
-	speaker  *gobgp.Speaker
+	speaker  *speaker.Speaker
 	cni      *cniserver.Server
 	pods     *podSwitch
 	services *serviceSwitch
@@ -180,7 +180,7 @@ func New(p Params) (*Agent, error) {
 		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
 	})
 	a.resume.flows = a.flows
-	a.speaker = gobgp.New(gobgp.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
+	a.speaker = speaker.New(speaker.Params{OnRoutes: a.onRoutes, OnSessions: a.onSessions})
 	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
 		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: a.onKernel, Gone: a.onLinkGone,
 	})
