@@ -63,6 +63,48 @@ type Peer struct {
 	// hop (RFC 8950) although the node has an IPv4 address. Without an IPv4
 	// address that happens anyway. Only for peers with an IPv6 address.
 	ExtendedNextHop bool
+	// BFD watches the path to the peer, nil: only the session's hold time does.
+	BFD *BFD
+}
+
+// BFD is how the path to a peer is watched (RFC 5880, RFC 5882). Its loss costs
+// the peer's routes and the session at once.
+type BFD struct {
+	// MinTx is the interval that we want to send at, MinRx the least that we ask
+	// the peer to keep; 10 ms to 1 min, 0: 300 ms.
+	MinTx, MinRx time.Duration
+	// Multiplier is how many of our packets the peer misses before it says that
+	// the path is down, 0: 3.
+	Multiplier int
+	// Multihop is RFC 5883: the peer may be some hops away, see BFDMultihop.
+	Multihop bool
+}
+
+// BFDMultihop says whether BFD with a peer is that over multiple hops. Both ends
+// must see it alike: they use other ports. links are the node's; with none, it
+// is not known what is on-link. A peer of another AS is on-link unless it is said
+// to be further away; with GTSM it is treated as if, like FRR does.
+func BFDMultihop(p Peer, localASN uint32, links []Link) bool {
+	if p.LocalASN != 0 {
+		localASN = p.LocalASN
+	}
+	external := p.ASN != localASN
+	switch {
+	case p.MultihopTTL != 0 || p.GTSMHops > 1:
+		return true
+	case external:
+		return p.GTSMHops != 0
+	case p.GTSMHops == 1 || len(links) == 0 || p.Address.IsLinkLocalUnicast():
+		return false
+	}
+	for _, l := range links {
+		for _, q := range l.Prefixes {
+			if q.Contains(p.Address.Unmap()) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Timers of a session; zero values are the defaults.
@@ -114,6 +156,32 @@ type SessionStatus struct {
 	LastErrorAt time.Time
 	// Warnings say in words what is wrong with what an established peer sends.
 	Warnings []string
+	// BFD of the peer, nil: none is configured, or the session was never up.
+	BFD *BFDStatus
+}
+
+// BFDUp is the state of BFD while both ends hear each other.
+const BFDUp = "Up"
+
+// BFDStatus is what BFD says of the path to a peer.
+type BFDStatus struct {
+	// State and RemoteState are AdminDown, Down, Init or Up; the remote one is
+	// what the peer said last.
+	State, RemoteState string
+	// Diagnostic says in words why the state last became worse, empty: it did not.
+	Diagnostic string
+	// Since is when the state was entered.
+	Since time.Time
+	// Interval is the negotiated one of our packets, 0: none are sent.
+	// DetectionTime is how long the peer may be silent, 0: it was never heard.
+	Interval, DetectionTime time.Duration
+	// Downs is how often the path was lost since BFD began.
+	Downs uint64
+	// Suspended says that the peer's routes are not used, because the path was
+	// lost and has not come back.
+	Suspended bool
+	// Error says in words why packets cannot be sent or received, empty: they can.
+	Error string
 }
 
 // FamilyStatus counts the prefixes of one family of a session.

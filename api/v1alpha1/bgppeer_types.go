@@ -44,6 +44,7 @@ type BGPPeerList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultihop) || !has(self.gtsm)",message="ebgpMultihop and gtsm exclude each other: the one lets far senders in, the other keeps them out"
 // +kubebuilder:validation:XValidation:rule="!has(self.address) || !has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.address).family() == ip(self.sourceAddress).family()",message="address and sourceAddress must be of the same IP family"
 // +kubebuilder:validation:XValidation:rule="!has(self.interface) || !has(self.ebgpMultihop)",message="ebgpMultihop cannot be used with interface: such a peer is always on the link"
+// +kubebuilder:validation:XValidation:rule="!has(self.bfd) || (duration(self.bfd.transmitInterval).getMilliseconds() * self.bfd.detectMultiplier < (has(self.timers) && has(self.timers.holdTime) ? duration(self.timers.holdTime).getSeconds() : 90) * 1000 && duration(self.bfd.receiveInterval).getMilliseconds() * self.bfd.detectMultiplier < (has(self.timers) && has(self.timers.holdTime) ? duration(self.timers.holdTime).getSeconds() : 90) * 1000)",message="bfd must notice a loss sooner than timers.holdTime does (90s when not given): detectMultiplier times the longer interval must be less"
 type BGPPeerSpec struct {
 	// nodeSelector selects the nodes that peer with this router. Without it,
 	// every node does.
@@ -131,6 +132,14 @@ type BGPPeerSpec struct {
 	// +optional
 	GracefulRestart *BGPGracefulRestart `json:"gracefulRestart,omitempty"`
 
+	// bfd watches the path to the router (RFC 5880), such that its loss is noticed
+	// within detectMultiplier times the interval and not only after holdTime. The
+	// router must be configured for it too: while it has never answered, the
+	// session does without.
+	//
+	// +optional
+	BFD *BFD `json:"bfd,omitempty"`
+
 	// families that are exchanged in this session. Without it both are,
 	// whatever family the session itself runs over (RFC 8950).
 	//
@@ -204,6 +213,34 @@ type BGPTimers struct {
 	//
 	// +optional
 	ConnectRetryTime Duration `json:"connectRetryTime,omitempty"`
+}
+
+// BFD is bidirectional forwarding detection in asynchronous mode: single hop (RFC
+// 5881), or multihop (RFC 5883) with ebgpMultihop, with gtsm, and with a router of
+// the same AS that is not on the link.
+type BFD struct {
+	// transmitInterval is how often the nodes send. The longer of it and of what the
+	// router accepts counts.
+	//
+	// +optional
+	// +kubebuilder:default="300ms"
+	TransmitInterval Interval `json:"transmitInterval,omitempty"`
+
+	// receiveInterval is how often the nodes accept packets. The longer of it and of
+	// the router's own interval counts.
+	//
+	// +optional
+	// +kubebuilder:default="300ms"
+	ReceiveInterval Interval `json:"receiveInterval,omitempty"`
+
+	// detectMultiplier is how many packets of a node the router may miss before it
+	// takes the path for lost. How many the node may miss is what the router says.
+	//
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=255
+	DetectMultiplier int32 `json:"detectMultiplier,omitempty"`
 }
 
 // BGPGracefulRestart is RFC 4724 for one session.

@@ -18,6 +18,7 @@ import (
 // +kubebuilder:printcolumn:name="ASN",type=integer,JSONPath=`.status.asn`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
 // +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.since`
+// +kubebuilder:printcolumn:name="BFD",type=string,JSONPath=`.status.bfd.state`
 // +kubebuilder:printcolumn:name="Received",type=integer,JSONPath=`.status.received`
 // +kubebuilder:printcolumn:name="Advertised",type=integer,JSONPath=`.status.advertised`
 // +kubebuilder:printcolumn:name="Error",type=string,JSONPath=`.status.lastError`
@@ -102,6 +103,12 @@ type BGPSessionStatus struct {
 	// +optional
 	LastError string `json:"lastError,omitempty"`
 
+	// bfd of the path to the router, if the BGPPeer asks for it. It begins when the
+	// BGP session comes up for the first time.
+	//
+	// +optional
+	BFD *BFDStatus `json:"bfd,omitempty"`
+
 	// conditions: Ready, and Filtered when routes of the router were refused
 	// or cut off at maxPrefixes.
 	//
@@ -109,4 +116,52 @@ type BGPSessionStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BFDState is the state of a BFD session (RFC 5880, section 4.1).
+//
+// +kubebuilder:validation:Enum=AdminDown;Down;Init;Up
+type BFDState string
+
+// BFDStatus is what BFD says of the path to a router.
+type BFDStatus struct {
+	// state of the session. While it was never Up, BGP does without it.
+	State BFDState `json:"state"`
+
+	// since when it is in this state.
+	//
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+
+	// remoteState is what the router said last. AdminDown says that BFD was
+	// switched off there on purpose, which is no loss of the path.
+	//
+	// +optional
+	RemoteState BFDState `json:"remoteState,omitempty"`
+
+	// diagnostic says in words why the path was last lost.
+	//
+	// +optional
+	Diagnostic string `json:"diagnostic,omitempty"`
+
+	// transmitInterval is the negotiated interval of the node's packets.
+	//
+	// +optional
+	TransmitInterval string `json:"transmitInterval,omitempty"`
+
+	// detectionTime is how long the router may be silent.
+	//
+	// +optional
+	DetectionTime string `json:"detectionTime,omitempty"`
+
+	// routesSuspended is true while the router's routes are not used, because the
+	// path to it was lost and has not come back, whatever BGP says.
+	//
+	// +optional
+	RoutesSuspended bool `json:"routesSuspended,omitempty"`
+
+	// error says in words why packets cannot be sent or received.
+	//
+	// +optional
+	Error string `json:"error,omitempty"`
 }

@@ -20,6 +20,14 @@ const (
 // +kubebuilder:validation:Pattern=`^([0-9]+h)?([0-9]+m)?([0-9]+s)?$`
 type Duration string
 
+// Interval is a time between packets, in the form of 50ms, 1s or 1s500ms.
+//
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=10
+// +kubebuilder:validation:Pattern=`^([0-9]+s)?([0-9]+ms)?$`
+// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('50ms') && duration(self) <= duration('10s')",message="must be 50ms to 10s"
+type Interval string
+
 // NodeSelector selects nodes by their labels, all terms together. It is the
 // LabelSelector of Kubernetes with its rules stated in the schema. An empty
 // selector selects every node.

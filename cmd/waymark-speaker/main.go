@@ -22,7 +22,7 @@ import (
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/speakerapi"
 	"github.com/waymark-net/waymark/routing"
-	"github.com/waymark-net/waymark/routing/gobgp"
+	"github.com/waymark-net/waymark/routing/speaker"
 )
 
 func main() {
@@ -77,5 +77,5 @@ func run(ctx context.Context, socket, listen string) error {
 }
 
 func newSpeaker(onRoutes func(routing.PathEvent), onSessions func([]routing.SessionStatus)) speakerapi.Speaker {
-	return gobgp.New(gobgp.Params{OnRoutes: onRoutes, OnSessions: onSessions})
+	return speaker.New(speaker.Params{OnRoutes: onRoutes, OnSessions: onSessions})
 }

@@ -21,7 +21,7 @@ func newSpeakerGauge(away func() error) prometheus.Collector {
 type bgpCollector struct {
 	sessions func() []routing.SessionStatus
 
-	up, prefixes, filtered *prometheus.Desc
+	up, prefixes, filtered, bfdUp, bfdDowns *prometheus.Desc
 }
 
 func newBGPCollector(sessions func() []routing.SessionStatus) *bgpCollector {
@@ -33,6 +33,10 @@ func newBGPCollector(sessions func() []routing.SessionStatus) *bgpCollector {
 			"Prefixes of a session now: received, accepted of those, and advertised.", []string{"peer", "family", "kind"}, nil),
 		filtered: prometheus.NewDesc("waymark_bgp_prefixes_filtered",
 			"Received prefixes that are not used now, by reason.", []string{"peer", "family", "reason"}, nil),
+		bfdUp: prometheus.NewDesc("waymark_bfd_session_up",
+			"1 if BFD with a BGPPeer that has it is up, else 0.", []string{"peer"}, nil),
+		bfdDowns: prometheus.NewDesc("waymark_bfd_downs_total",
+			"How often BFD with a BGPPeer went down after it had been up.", []string{"peer"}, nil),
 	}
 }
 
@@ -41,6 +45,8 @@ func (c *bgpCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.up
 	out <- c.prefixes
 	out <- c.filtered
+	out <- c.bfdUp
+	out <- c.bfdDowns
 }
 
 // Collect implements prometheus.Collector.
@@ -54,6 +60,14 @@ func (c *bgpCollector) Collect(out chan<- prometheus.Metric) {
 			up = 1
 		}
 		gauge(c.up, up, s.Peer)
+		if b := s.BFD; b != nil {
+			bfdUp := 0
+			if b.State == routing.BFDUp {
+				bfdUp = 1
+			}
+			gauge(c.bfdUp, bfdUp, s.Peer)
+			out <- prometheus.MustNewConstMetric(c.bfdDowns, prometheus.CounterValue, float64(b.Downs), s.Peer)
+		}
 		for _, f := range s.Families {
 			family := f.Family.String()
 			gauge(c.prefixes, f.Received, s.Peer, family, "received")

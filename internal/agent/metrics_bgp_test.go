@@ -20,10 +20,16 @@ func TestBGPCollector(t *testing.T) {
 				Filtered: map[routing.FilterReason]int{routing.FilterDefault: 1, routing.FilterOutside: 3},
 			}},
 		},
-		{Peer: "torb", State: routing.SessionActive},
+		{Peer: "torb", State: routing.SessionActive, BFD: &routing.BFDStatus{State: routing.BFDUp, Downs: 2}},
 	}
 	c := newBGPCollector(func() []routing.SessionStatus { return sessions })
 	want := `
+# HELP waymark_bfd_downs_total How often BFD with a BGPPeer went down after it had been up.
+# TYPE waymark_bfd_downs_total counter
+waymark_bfd_downs_total{peer="torb"} 2
+# HELP waymark_bfd_session_up 1 if BFD with a BGPPeer that has it is up, else 0.
+# TYPE waymark_bfd_session_up gauge
+waymark_bfd_session_up{peer="torb"} 1
 # HELP waymark_bgp_prefixes Prefixes of a session now: received, accepted of those, and advertised.
 # TYPE waymark_bgp_prefixes gauge
 waymark_bgp_prefixes{family="IPv4",kind="accepted",peer="tora"} 5
@@ -42,7 +48,7 @@ waymark_bgp_session_up{peer="torb"} 0
 		t.Error(err)
 	}
 	sessions = sessions[1:]
-	if n := testutil.CollectAndCount(c); n != 1 {
-		t.Errorf("%d series after a session is gone, want one", n)
+	if n := testutil.CollectAndCount(c); n != 3 {
+		t.Errorf("%d series after a session is gone, want three", n)
 	}
 }

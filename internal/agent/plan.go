@@ -195,11 +195,24 @@ func bgp(w World, valid routing.Validation, enabled bool) routing.BGPConfig {
 			},
 			MaximumPaths: w.Config.BGP.MaximumPaths,
 		},
-		Peers:          w.Peers,
+		Peers:          peers(w),
 		Incomplete:     w.PeersIncomplete,
 		Advertisements: advertised(w.Advertisements, valid.Local),
 		Scope:          scope,
 	}
+}
+
+// peers are the node's with what BFD must know of the way to each.
+func peers(w World) []routing.Peer {
+	out := slices.Clone(w.Peers)
+	for i, p := range out {
+		if p.BFD != nil {
+			b := *p.BFD
+			b.Multihop = routing.BFDMultihop(p, w.ASN, w.Links)
+			out[i].BFD = &b
+		}
+	}
+	return out
 }
 
 // advertised leaves out the prefixes of Pod CIDRs that were found bad.

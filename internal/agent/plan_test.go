@@ -197,6 +197,27 @@ func TestPlanLeavesOutWhatIsBad(t *testing.T) {
 	}
 }
 
+func TestPlanBFD(t *testing.T) {
+	bfd := &routing.BFD{Multiplier: 3}
+	peers := []routing.Peer{
+		{Name: "near", Address: netip.MustParseAddr("192.0.2.254"), ASN: 64512, BFD: bfd},
+		{Name: "far", Address: netip.MustParseAddr("203.0.113.1"), ASN: 64512, BFD: bfd},
+		{Name: "without", Address: netip.MustParseAddr("203.0.113.2"), ASN: 64512},
+	}
+	p, err := MakePlan(world(func(w *World) { w.ASN, w.Peers = 64512, peers }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []*routing.BFD
+	for _, peer := range p.BGP.Peers {
+		got = append(got, peer.BFD)
+	}
+	want := []*routing.BFD{{Multiplier: 3}, {Multiplier: 3, Multihop: true}, nil}
+	if diff := cmp.Diff(want, got); diff != "" || bfd.Multihop {
+		t.Errorf("BFD of the peers (-want +got):\n%s\ngiven: %+v", diff, bfd)
+	}
+}
+
 func TestPlanMTU(t *testing.T) {
 	p, err := MakePlan(world(func(w *World) { w.Config.MTU = 9000 }))
 	if err != nil {

@@ -163,7 +163,7 @@ func trouble(node *kube.Node, session *v1alpha1.BGPSessionStatus) string {
 		return "the node is not ready"
 	case session == nil:
 		return "nothing reported yet"
-	case session.State == v1alpha1.SessionEstablished:
+	case session.State == v1alpha1.SessionEstablished && session.LastError == "":
 		return ""
 	case session.State == v1alpha1.SessionInvalid:
 		return session.LastError

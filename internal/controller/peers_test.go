@@ -54,6 +54,9 @@ func TestPeerStatus(t *testing.T) {
 			ready: "1/5", reason: "NotEstablished",
 			message: "1/5 nodes established; n2: Active, connection refused; n3: Secret kube-system/x does not exist; " +
 				"n4: nothing reported yet; n5: the node is not ready"},
+		{name: "up over a lost path", nodes: 2, conf: config.Default(),
+			sessions: map[string]*v1alpha1.BGPSessionStatus{"n1": session(up, ""), "n2": session(up, "BFD says down")},
+			ready:    "1/2", reason: "NotEstablished", message: "1/2 nodes established; n2: Established, BFD says down"},
 		{name: "one problem of many", nodes: 6, conf: config.Default(),
 			sessions: map[string]*v1alpha1.BGPSessionStatus{
 				"n1": session(v1alpha1.SessionIdle, ""), "n2": session(down, "x"), "n3": session(down, "x"),

@@ -157,6 +157,9 @@ func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
 	if g := spec.GracefulRestart; g != nil {
 		peer.GracefulRestart = p.gracefulRestart(g, bgp.GracefulRestart)
 	}
+	if spec.BFD != nil {
+		peer.BFD = p.bfd(spec.BFD, peer.Timers.Hold)
+	}
 	peer.Families = p.families(spec.Families)
 	if spec.Import != nil {
 		peer.Import = p.importRule(spec.Import)

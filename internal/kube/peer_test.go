@@ -44,6 +44,7 @@ func TestPeersEverything(t *testing.T) {
 			GTSM:              &v1alpha1.GTSM{MaxHops: 2},
 			Timers:            &v1alpha1.BGPTimers{HoldTime: "9s", KeepaliveTime: "3s", ConnectRetryTime: "1m"},
 			GracefulRestart:   &v1alpha1.BGPGracefulRestart{RestartTime: "30s"},
+			BFD:               &v1alpha1.BFD{TransmitInterval: "1s500ms", DetectMultiplier: 5},
 			Families:          []v1alpha1.Family{"ipv6", "ipv4"},
 			Import: &v1alpha1.BGPImport{
 				AllowDefaultRoute: true, MaxPrefixes: 5,
@@ -71,6 +72,7 @@ func TestPeersEverything(t *testing.T) {
 		Password: "s3cret", SourceAddress: netip.MustParseAddr("2001:db8::11"), GTSMHops: 2,
 		Timers:          routing.Timers{Hold: 9 * time.Second, Keepalive: 3 * time.Second, ConnectRetry: time.Minute},
 		GracefulRestart: &routing.GracefulRestart{Enabled: true, RestartTime: 30 * time.Second},
+		BFD:             &routing.BFD{MinTx: 1500 * time.Millisecond, MinRx: 300 * time.Millisecond, Multiplier: 5},
 		Families:        []routing.Family{routing.IPv6, routing.IPv4},
 		Import: routing.ImportRule{
 			AllowDefaultRoute: true, MaxPrefixes: 5,
@@ -116,6 +118,7 @@ func TestPeerProblems(t *testing.T) {
 			"BGPPeer a-good already has address 192.0.2.254 on this node"},
 		{"many", v1alpha1.BGPPeerSpec{Address: "router", SourceAddress: "::ffff:1.2.3.4", ASN: 23456, Families: []v1alpha1.Family{"ipx"},
 			EBGPMultihop: new(int32(256)), Timers: &v1alpha1.BGPTimers{HoldTime: "9"},
+			BFD:    &v1alpha1.BFD{TransmitInterval: "49ms", ReceiveInterval: "11s", DetectMultiplier: 1},
 			Import: &v1alpha1.BGPImport{Prefixes: []v1alpha1.PrefixMatch{{CIDR: "10.0.0.1/8"}}, Deny: []v1alpha1.PrefixMatch{{CIDR: "10"}}, LocalPreference: new(int64(0))},
 			Export: &v1alpha1.BGPExport{Prefixes: []v1alpha1.PrefixMatch{{CIDR: "::1/64"}}, Communities: []v1alpha1.Community{"llgr-stale"},
 				MED: new(int64(-1)), LocalPreference: new(int64(1 << 32)), ASPathPrepend: new(int32(11))}}, ReasonInvalid,
@@ -124,6 +127,9 @@ func TestPeerProblems(t *testing.T) {
 				"sourceAddress: ::ffff:1.2.3.4: must be an IPv4 or IPv6 address\n" +
 				"ebgpMultihop: 256: must be 1..255\n" +
 				"timers.holdTime: 9: must be a duration such as 90s\n" +
+				"bfd.transmitInterval: 49ms: must be 50ms..10s\n" +
+				"bfd.receiveInterval: 11s: must be 50ms..10s\n" +
+				"bfd.detectMultiplier: 1: must be 2..255\n" +
 				"families: ipx: must be ipv4 or ipv6\n" +
 				"import.prefixes[0].cidr: 10.0.0.1/8: must be a CIDR without host bits\n" +
 				"import.deny[0].cidr: 10: must be a CIDR without host bits\n" +
@@ -134,6 +140,9 @@ func TestPeerProblems(t *testing.T) {
 				"export.localPreference: 4294967296: must be 1..4294967295\n" +
 				"export.med: -1: must be 0..4294967295\n" +
 				"export.asPathPrepend: 11: must be 0..10"},
+		{"BFD slower than BGP", v1alpha1.BGPPeerSpec{Address: "192.0.2.1", ASN: 64512, Timers: &v1alpha1.BGPTimers{HoldTime: "9s"},
+			BFD: &v1alpha1.BFD{ReceiveInterval: "3s"}}, ReasonInvalid,
+			"bfd: 9s: must be less than the hold time, 9s: it is detectMultiplier times the longer interval"},
 		{"selector", v1alpha1.BGPPeerSpec{Address: "192.0.2.1", ASN: 64512, NodeSelector: &v1alpha1.NodeSelector{
 			MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "a", Operator: "Equals"}}}}, ReasonInvalid,
 			`nodeSelector: "Equals" is not a valid label selector operator`},

@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -55,6 +56,37 @@ func (p *problems) duration(field string, value v1alpha1.Duration) time.Duration
 	d, err := time.ParseDuration(string(value))
 	if err != nil || d < 0 {
 		p.add(field, value, "a duration such as 90s")
+	}
+	return d
+}
+
+const (
+	defaultHold     = 90 * time.Second
+	defaultInterval = 300 * time.Millisecond
+)
+
+// bfd fills in defaults, because an object may be older than those of the schema.
+func (p *problems) bfd(b *v1alpha1.BFD, hold time.Duration) *routing.BFD {
+	out := &routing.BFD{
+		MinTx:      p.interval("bfd.transmitInterval", b.TransmitInterval),
+		MinRx:      p.interval("bfd.receiveInterval", b.ReceiveInterval),
+		Multiplier: int(p.within("bfd.detectMultiplier", cmp.Or(b.DetectMultiplier, 3), 2, 255)),
+	}
+	hold = cmp.Or(hold, defaultHold)
+	if detection := time.Duration(out.Multiplier) * max(out.MinTx, out.MinRx); detection >= hold {
+		p.add("bfd", detection, fmt.Sprintf("less than the hold time, %s: it is detectMultiplier times the longer interval", hold))
+	}
+	return out
+}
+
+func (p *problems) interval(field string, value v1alpha1.Interval) time.Duration {
+	if value == "" {
+		return defaultInterval
+	}
+	d, err := time.ParseDuration(string(value))
+	if err != nil || d < 50*time.Millisecond || d > 10*time.Second {
+		p.add(field, value, "50ms..10s")
+		return defaultInterval
 	}
 	return d
 }

@@ -93,13 +93,45 @@ func sessionStatus(s routing.SessionStatus) v1alpha1.BGPSessionStatus {
 		status.Accepted += int64(f.Accepted)
 		status.Advertised += int64(f.Advertised)
 	}
-	if s.State != routing.SessionEstablished {
+	switch {
+	case s.State != routing.SessionEstablished:
 		status.LastError = s.LastError
+	case suspended(s):
+		status.LastError = suspendedWords
 	}
+	status.BFD = bfdStatus(s.BFD)
 	return status
 }
 
+// suspendedWords are said of an established session.
+const suspendedWords = "the router's routes are not used: BFD says that the path to it is down"
+
+func suspended(s routing.SessionStatus) bool { return s.BFD != nil && s.BFD.Suspended }
+
+func bfdStatus(b *routing.BFDStatus) *v1alpha1.BFDStatus {
+	if b == nil {
+		return nil
+	}
+	out := &v1alpha1.BFDStatus{
+		State: v1alpha1.BFDState(b.State), RemoteState: v1alpha1.BFDState(b.RemoteState),
+		Diagnostic: b.Diagnostic, RoutesSuspended: b.Suspended, Error: b.Error,
+	}
+	if !b.Since.IsZero() {
+		out.Since = &metav1.Time{Time: b.Since.Truncate(time.Second)}
+	}
+	if b.Interval > 0 {
+		out.TransmitInterval = b.Interval.String()
+	}
+	if b.DetectionTime > 0 {
+		out.DetectionTime = b.DetectionTime.String()
+	}
+	return out
+}
+
 func readyCondition(s routing.SessionStatus) metav1.Condition {
+	if s.State == routing.SessionEstablished && suspended(s) {
+		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "BFDDown", Message: suspendedWords}
+	}
 	if s.State == routing.SessionEstablished {
 		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Established", Message: established(s)}
 	}

@@ -179,6 +179,14 @@ func TestSessionObjects(t *testing.T) {
 				},
 			},
 			{Peer: "down", Address: netip.MustParseAddr("192.0.2.2"), ASN: 64512, State: routing.SessionActive, LastError: "connection refused"},
+			{
+				Peer: "lost", ASN: 64512, State: routing.SessionEstablished, Since: earlier.Time,
+				Families: []routing.FamilyStatus{{Family: routing.IPv4, Negotiated: true}},
+				BFD: &routing.BFDStatus{
+					State: "Down", RemoteState: "Up", Diagnostic: "control detection time expired", Since: earlier.Time,
+					Interval: time.Second, DetectionTime: 150 * time.Millisecond, Suspended: true, Error: "no route",
+				},
+			},
 		},
 		Problems: []PeerProblem{{Peer: "bad", Reason: ReasonSecretMissing, Message: "Secret kube-system/x does not exist"}},
 	}
@@ -204,6 +212,17 @@ func TestSessionObjects(t *testing.T) {
 			Node: "n1", Peer: "down", Address: "192.0.2.2", ASN: 64512, State: "Active", LastError: "connection refused",
 			Conditions: []metav1.Condition{
 				condition("Ready", "False", "Active", "connection refused", earlier),
+				condition("ImportAccepted", "True", "AllAccepted", "every route of the router is accepted", at),
+			},
+		}},
+		{ObjectMeta: meta("n1.lost", ""), Status: v1alpha1.BGPSessionStatus{
+			Node: "n1", Peer: "lost", ASN: 64512, State: "Established", Since: &earlier, LastError: suspendedWords,
+			BFD: &v1alpha1.BFDStatus{
+				State: "Down", RemoteState: "Up", Diagnostic: "control detection time expired", Since: &earlier,
+				TransmitInterval: "1s", DetectionTime: "150ms", RoutesSuspended: true, Error: "no route",
+			},
+			Conditions: []metav1.Condition{
+				condition("Ready", "False", "BFDDown", suspendedWords, at),
 				condition("ImportAccepted", "True", "AllAccepted", "every route of the router is accepted", at),
 			},
 		}},

@@ -31,7 +31,7 @@ var ErrStopped = errors.New("BFD has stopped")
 // Params are the parameters of New.
 type Params struct {
 	// OnState is told the status of a session when anything of it changes, and
-	// when the session begins. All calls come from one goroutine, in order. It may
+	// when the session begins. Status has it by then, or what came after it. All calls come from one goroutine, in order. It may
 	// take its time, but of more than 32 statuses of a session that wait for it
 	// the oldest are dropped. Optional.
 	OnState func(name string, s Status)
@@ -300,20 +300,25 @@ func (e *Engine) listen(now time.Time) error {
 // publish makes statuses and counters readable and tells what has changed.
 func (e *Engine) publish() {
 	statuses := make([]Status, 0, len(e.sessions))
+	var news []Status
 	for _, s := range e.sessions {
 		st := s.status(e.deaf)
 		if st != s.told {
 			s.told = st
-			if e.notify != nil {
-				e.notify.add(st)
-			}
+			news = append(news, st)
 		}
 		statuses = append(statuses, st)
 	}
 	slices.SortFunc(statuses, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.statuses = statuses
 	e.counters = e.counted
 	e.counters.Discarded = maps.Clone(e.counted.Discarded)
+	e.mu.Unlock()
+	// Last: who is told may ask for the statuses.
+	if e.notify != nil {
+		for _, st := range news {
+			e.notify.add(st)
+		}
+	}
 }

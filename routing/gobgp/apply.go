@@ -155,6 +155,7 @@ func session(p routing.Peer) routing.Peer {
 	p.Import = routing.ImportRule{}
 	p.Export = routing.ExportRule{}
 	p.ExtendedNextHop = false
+	p.BFD = nil
 	return p
 }
 

@@ -33,6 +33,8 @@ type learned struct {
 	complete bool
 	// rested is when a peer that rests is tried again.
 	rested time.Time
+	// severed is when the session was last ended because the path was lost.
+	severed time.Time
 	// confirming is since when the peer has owed us the answer to our OPEN.
 	confirming time.Time
 }
@@ -147,11 +149,13 @@ func (i *instance) wake(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// selected returns the best of what all peers announce.
-func (i *instance) selected(maximumPaths int) []routing.LearnedRoute {
+// selected returns the best of what all peers announce but the suspended ones.
+func (i *instance) selected(maximumPaths int, suspended map[string]string) []routing.LearnedRoute {
 	var all []routing.ReceivedRoute
-	for _, p := range i.peers {
-		all = append(all, p.used...)
+	for a, p := range i.peers {
+		if _, lost := suspended[p.conf.Name]; !lost && !i.severing(a, p) {
+			all = append(all, p.used...)
+		}
 	}
 	return routing.SelectRoutes(all, maximumPaths)
 }

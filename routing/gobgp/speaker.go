@@ -51,6 +51,7 @@ type Speaker struct {
 	inst      *instance
 	config    routing.BGPConfig
 	told      bool // config
+	suspended map[string]string
 	filter    *routing.ImportFilter
 	delivered *routing.PathEvent
 	reported  []routing.SessionStatus
@@ -60,9 +61,10 @@ type Speaker struct {
 	sessions []routing.SessionStatus
 }
 
+// request is something for Run's goroutine to do.
 type request struct {
-	config routing.BGPConfig
-	done   chan error
+	do   func(ctx context.Context) error
+	done chan error
 }
 
 // New returns a speaker that does nothing before Run.
@@ -94,7 +96,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 			s.probes.Wait()
 			return s.stop(false)
 		case r := <-s.requests:
-			r.done <- s.apply(ctx, r.config)
+			r.done <- r.do(ctx)
 			routes.Reset(settle)
 		case <-s.watch.changed:
 			routes.Reset(max(settle, rest-time.Since(last)))
@@ -114,7 +116,12 @@ func (s *Speaker) Run(ctx context.Context) error {
 // the error and left out, the rest is done. Set waits for Run, or for the end
 // of ctx.
 func (s *Speaker) Set(ctx context.Context, config routing.BGPConfig) error {
-	r := request{config: config, done: make(chan error, 1)}
+	return s.ask(ctx, func(ctx context.Context) error { return s.apply(ctx, config) })
+}
+
+// ask has Run's goroutine do something, which gets Run's context.
+func (s *Speaker) ask(ctx context.Context, do func(context.Context) error) error {
+	r := request{do: do, done: make(chan error, 1)}
 	select {
 	case s.requests <- r:
 	case <-s.stopped:
@@ -179,7 +186,7 @@ func (s *Speaker) deliver(ctx context.Context) {
 	}
 	s.explain(ctx, now)
 	s.deliverRoutes(routing.PathEvent{
-		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths),
+		Routes:    s.inst.selected(s.config.Speaker.MaximumPaths, s.suspended),
 		Converged: converged && readErr == nil,
 	})
 }

@@ -60,7 +60,7 @@ func newUp(name *string) *cobra.Command {
 	flags.StringVar(&f.sessions, "sessions", string(routers.Session), "between node and ToR: perFamily, or one over ipv4 or ipv6 for both families")
 	flags.StringVar(&routers.Password, "bgp-password", "", "TCP MD5 password between node and ToR")
 	flags.BoolVar(&routers.GTSM, "gtsm", false, "TTL security between node and ToR")
-	flags.BoolVar(&routers.BFD, "bfd", false, "BFD between node and ToR")
+	flags.BoolVar(&routers.BFD, "bfd", routers.BFD, "BFD between node and ToR")
 	flags.BoolVar(&routers.DefaultRoute, "default-route", false, "announce a default route to the nodes")
 	flags.DurationVar(&routers.Keepalive, "keepalive", routers.Keepalive, "keepalive time of BGP sessions")
 	flags.DurationVar(&routers.Hold, "hold", routers.Hold, "hold time of BGP sessions")

@@ -159,6 +159,9 @@ spec:
 	if settings.GTSM {
 		b.WriteString("  gtsm: {maxHops: 1}\n")
 	}
+	if settings.BFD {
+		b.WriteString("  bfd: {}\n")
+	}
 	if settings.DefaultRoute {
 		b.WriteString("  import: {allowDefaultRoute: true}\n")
 	}

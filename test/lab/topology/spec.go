@@ -82,7 +82,8 @@ type Routers struct {
 	Password string `json:"password,omitempty"`
 	// GTSM makes the ToRs accept nodes only from one hop away (RFC 5082).
 	GTSM bool `json:"gtsm"`
-	// BFD makes the ToRs ask for BFD on the nodes' sessions (RFC 5880).
+	// BFD makes ToRs and nodes use BFD on their sessions (RFC 5880), at FRR's
+	// defaults of 300 ms and a multiplier of 3.
 	BFD bool `json:"bfd"`
 	// Keepalive and Hold time of every session.
 	Keepalive time.Duration `json:"keepalive"`
@@ -113,6 +114,7 @@ func DefaultSpec() Spec {
 		Routers: Routers{
 			NodeASN:   64512,
 			Session:   PerFamily,
+			BFD:       true,
 			Keepalive: 3 * time.Second,
 			Hold:      9 * time.Second,
 		},
