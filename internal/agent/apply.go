@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/unixctl"
@@ -73,8 +74,7 @@ func (a *Agent) applySwitch(ctx context.Context, w World, p *Plan) error {
 		return err
 	}
 	if w.Config.Datapath == config.DatapathNetdev {
-		_, err = a.mover(w.Uplink.NIC).Move(ctx)
-		err = errors.Join(err, a.acceptFragments(ctx))
+		err = errors.Join(a.moveUplink(ctx, w.Uplink.NIC), a.acceptFragments(ctx))
 	}
 	return err
 }
@@ -137,8 +137,7 @@ func (a *Agent) restoreUplink(ctx context.Context) error {
 	if _, err := a.vsdb.Apply(ctx, layout.Switch()); err != nil {
 		return err
 	}
-	_, err = a.mover(nic).Move(ctx)
-	return err
+	return a.moveUplink(ctx, nic)
 }
 
 func (a *Agent) saveLayout(l vsdb.Layout) error {
@@ -150,9 +149,7 @@ func (a *Agent) saveLayout(l vsdb.Layout) error {
 }
 
 func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
-	var errs []error
-	_, _, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.MTU, Addresses: p.Gateways})
-	errs = append(errs, err)
+	err := a.configureGateway(ctx, p)
 	var families []routing.Family
 	for _, g := range p.Gateways {
 		families = append(families, routing.FamilyOf(g.Addr()))
@@ -163,12 +160,11 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 			interfaces = append(interfaces, l.Name)
 		}
 	}
-	_, err = kernel.EnsureSysctls(ctx, kernel.SysctlParams{
-		Gateway:    vsdb.GatewayPort,
-		Interfaces: interfaces,
-		Families:   families,
-	})
-	return errors.Join(append(errs, err)...)
+	sysctls := kernel.SysctlParams{Gateway: vsdb.GatewayPort, Interfaces: interfaces, Families: families}
+	if w.Config.Datapath == config.DatapathNetdev {
+		sysctls.Switched = w.Uplink.NIC
+	}
+	return errors.Join(err, a.ensureSysctls(ctx, sysctls))
 }
 
 // applyFlows declares all flows but those of Pods and of Services, which have
@@ -261,16 +257,32 @@ func (a *Agent) applyTunnels(ctx context.Context, _ World, p *Plan) error {
 	return errors.Join(errs...)
 }
 
+// wantedRoutes are what Apply makes of routes.
+type wantedRoutes struct {
+	Routes  []routing.Route
+	Options kernel.RouteOptions
+}
+
 func (a *Agent) applyRoutes(ctx context.Context, _ World, p *Plan) error {
 	var neighbours []kernel.Neighbour
 	for _, n := range p.Kernel.Neighbours {
 		neighbours = append(neighbours, kernel.Neighbour{Addr: n.Addr, MAC: n.MAC})
 	}
-	_, err := kernel.Neighbours{Interface: vsdb.GatewayPort}.Apply(ctx, neighbours)
-	errs := []error{err}
-	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, kernel.RouteOptions{KeepUnknown: p.KeepRoutes})
+	run := a.drift.Begin(drift.Neighbours, "gateway")
+	found, neighboursErr := kernel.Neighbours{Interface: vsdb.GatewayPort}.Apply(ctx, neighbours)
+	run.End(neighbours, len(found.Set)+len(found.Removed), neighboursErr)
+	run = a.drift.Begin(drift.Routes, "Pods")
+	options := kernel.RouteOptions{KeepUnknown: p.KeepRoutes}
+	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, options)
+	run.End(wantedRoutes{p.Kernel.Routes, options}, len(result.Added)+len(result.Replaced)+len(result.Removed), err)
 	a.metrics.routes(result)
-	return errors.Join(append(errs, err)...)
+	return errors.Join(neighboursErr, err)
+}
+
+// wantedRules are rules of one kind and where they are to be.
+type wantedRules struct {
+	Backend hostfw.Backend
+	Rules   any
 }
 
 func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
@@ -278,7 +290,9 @@ func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
 	if a.firewall == nil || a.firewallBackend != backend {
 		a.firewall, a.firewallBackend = hostfw.New(hostfw.Params{Backend: backend}), backend
 	}
-	_, err := a.firewall.Apply(ctx, p.Firewall)
+	run := a.drift.Begin(drift.Firewall, "Pods")
+	res, err := a.firewall.Apply(ctx, p.Firewall)
+	run.End(wantedRules{backend, p.Firewall}, b2i(res.Changed), err)
 	return err
 }
 

@@ -153,4 +153,3 @@ func parseEvent(m syscall.NetlinkMessage, elsewhere bool) (Event, bool) {
 	}
 	return e, e.MTU > 0 && (elsewhere && paired || !elsewhere && IsHostInterface(e.Name))
 }
-
