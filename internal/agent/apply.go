@@ -268,10 +268,10 @@ func (a *Agent) applyRoutes(ctx context.Context, _ World, p *Plan) error {
 	for _, n := range p.Kernel.Neighbours {
 		neighbours = append(neighbours, kernel.Neighbour{Addr: n.Addr, MAC: n.MAC})
 	}
-	run := a.drift.Begin(drift.Neighbours, "gateway")
+	run := a.drift.Begin(drift.Neighbours, gateway)
 	found, neighboursErr := kernel.Neighbours{Interface: vsdb.GatewayPort}.Apply(ctx, neighbours)
 	run.End(neighbours, len(found.Set)+len(found.Removed), neighboursErr)
-	run = a.drift.Begin(drift.Routes, "Pods")
+	run = a.drift.Begin(drift.Routes, forPods)
 	options := kernel.RouteOptions{KeepUnknown: p.KeepRoutes}
 	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, options)
 	run.End(wantedRoutes{p.Kernel.Routes, options}, len(result.Added)+len(result.Replaced)+len(result.Removed), err)
@@ -290,7 +290,7 @@ func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
 	if a.firewall == nil || a.firewallBackend != backend {
 		a.firewall, a.firewallBackend = hostfw.New(hostfw.Params{Backend: backend}), backend
 	}
-	run := a.drift.Begin(drift.Firewall, "Pods")
+	run := a.drift.Begin(drift.Firewall, forPods)
 	res, err := a.firewall.Apply(ctx, p.Firewall)
 	run.End(wantedRules{backend, p.Firewall}, b2i(res.Changed), err)
 	return err

@@ -24,6 +24,15 @@ type watchers struct {
 	tables  *hostfw.Watcher
 }
 
+// What the loops keep of a kind.
+const (
+	forPods     = "Pods"
+	forServices = "Services"
+	uplink      = "uplink"
+	gateway     = "gateway"
+	ownNode     = "node"
+)
+
 func (a *Agent) newWatchers() watchers {
 	return watchers{
 		kernel: kernel.NewWatcher(kernel.WatcherParams{
@@ -40,14 +49,17 @@ func (a *Agent) onKernel(c kernel.Change) {
 	for _, n := range []struct {
 		change kernel.Change
 		kind   drift.Kind
+		name   string
 	}{
-		{kernel.ChangedRoutes | kernel.ChangedServiceRoutes, drift.Routes},
-		{kernel.ChangedLinks, drift.Links},
-		{kernel.ChangedAddresses, drift.Addresses},
-		{kernel.ChangedNeighbours, drift.Neighbours},
+		{kernel.ChangedRoutes, drift.Routes, forPods},
+		{kernel.ChangedServiceRoutes, drift.Routes, forServices},
+		{kernel.ChangedLinks, drift.Links, uplink},
+		{kernel.ChangedLinks, drift.Links, gateway},
+		{kernel.ChangedAddresses, drift.Addresses, gateway},
+		{kernel.ChangedNeighbours, drift.Neighbours, gateway},
 	} {
 		if c&n.change != 0 {
-			a.drift.Notice(n.kind)
+			a.drift.Notice(n.kind, n.name)
 		}
 	}
 	if c&^kernel.ChangedServiceRoutes != 0 {
@@ -95,10 +107,11 @@ func (a *Agent) onPodLinksLost() {
 // onTable marks the loop whose rules may have been changed. What that loop wrote
 // itself is told as well, and costs it a look.
 func (a *Agent) onTable(t hostfw.Table) {
-	a.drift.Notice(drift.Firewall)
 	if t == hostfw.TableServices {
+		a.drift.Notice(drift.Firewall, forServices)
 		a.serviceHost.loop.Mark()
 	} else {
+		a.drift.Notice(drift.Firewall, forPods)
 		a.loop.Mark()
 	}
 }
@@ -123,7 +136,7 @@ type uplinkWanted struct {
 
 // moveUplink moves the node's addresses to the bridge, and keeps the bridge so.
 func (a *Agent) moveUplink(ctx context.Context, nic string) error {
-	links, sysctls := a.drift.Begin(drift.Links, "uplink"), a.drift.Begin(drift.Sysctls, "uplink")
+	links, sysctls := a.drift.Begin(drift.Links, uplink), a.drift.Begin(drift.Sysctls, uplink)
 	res, err := a.mover(nic).Move(ctx)
 	links.End(uplinkWanted{nic, res.MAC, res.MTU}, res.Link, err)
 	sysctls.End(nic, len(res.Sysctls), err)
@@ -132,7 +145,7 @@ func (a *Agent) moveUplink(ctx context.Context, nic string) error {
 
 // configureGateway gives the gateway's interface MTU and addresses.
 func (a *Agent) configureGateway(ctx context.Context, p *Plan) error {
-	links, addresses := a.drift.Begin(drift.Links, "gateway"), a.drift.Begin(drift.Addresses, "gateway")
+	links, addresses := a.drift.Begin(drift.Links, gateway), a.drift.Begin(drift.Addresses, gateway)
 	res, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.MTU, Addresses: p.Gateways})
 	links.End(p.MTU, res.Changes, err)
 	addresses.End(p.Gateways, res.Addresses, err)
@@ -141,7 +154,7 @@ func (a *Agent) configureGateway(ctx context.Context, p *Plan) error {
 
 // ensureSysctls makes the node route, and has that watched.
 func (a *Agent) ensureSysctls(ctx context.Context, p kernel.SysctlParams) error {
-	run := a.drift.Begin(drift.Sysctls, "node")
+	run := a.drift.Begin(drift.Sysctls, ownNode)
 	changed, err := kernel.EnsureSysctls(ctx, p)
 	run.End(p, len(changed), err)
 	if err == nil {

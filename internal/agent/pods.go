@@ -107,7 +107,7 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 // repairPods repairs Pods' links and ports. That one cannot be repaired does not
 // make the others' repair less of one.
 func (a *Agent) repairPods(ctx context.Context) error {
-	run := a.drift.Begin(drift.Pods, "")
+	run := a.drift.Begin(drift.Pods, forPods)
 	repaired, err := a.cni.Reconcile(ctx)
 	a.settings.Lock()
 	version := a.settings.version // if news came meanwhile, those are the reason

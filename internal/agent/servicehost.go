@@ -115,10 +115,10 @@ func (h *serviceHost) reconcile(ctx context.Context) error {
 	}
 	rules := serviceRules(want, settings)
 	routes := serviceRoutes(want, rules)
-	run := h.params.drift.Begin(drift.Routes, "Services")
+	run := h.params.drift.Begin(drift.Routes, forServices)
 	routesDone, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops()}.Apply(ctx, routes)
 	run.End(routes, routesDone.Added+routesDone.Removed, routesErr)
-	run = h.params.drift.Begin(drift.Firewall, "Services")
+	run = h.params.drift.Begin(drift.Firewall, forServices)
 	rulesDone, rulesErr := h.firewall.Apply(ctx, rules)
 	run.End(wantedRules{settings.backend, rules}, b2i(rulesDone.Changed), rulesErr)
 	err := errors.Join(routesErr, rulesErr, h.params.health.server.Set(ctx, healthChecks(want)))

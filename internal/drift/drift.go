@@ -4,6 +4,7 @@ package drift
 
 import (
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 )
@@ -67,16 +68,15 @@ func New(repaired func(Repair)) *Tracker {
 	return &Tracker{repaired: repaired, targets: map[target]*state{}}
 }
 
-// Notice says that something of these kinds may have changed just now.
-func (t *Tracker) Notice(kinds ...Kind) {
+// Notice says that something of a kind may have changed just now, of the targets of
+// these names, or with none, of all. Their runs must follow: the next one ends it.
+func (t *Tracker) Notice(kind Kind, names ...string) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for to, s := range t.targets {
-		for _, k := range kinds {
-			if to.kind == k && s.pending.IsZero() {
-				s.pending = now
-			}
+		if to.kind == kind && (len(names) == 0 || slices.Contains(names, to.name)) && s.pending.IsZero() {
+			s.pending = now
 		}
 	}
 }

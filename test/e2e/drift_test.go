@@ -33,8 +33,8 @@ const (
 // disturbance is a small thing done to a node by hand.
 type disturbance struct {
 	kind drift.Kind
-	// what it is; look prints what it changes; do changes it, and may use $port,
-	// $other and $netns: the interface of a Pod, another one, and a Pod's namespace.
+	// what it is; look prints what it changes; do changes it, and may use $port
+	// and $netns: the interface of a Pod, and the namespace of one.
 	what, look, do string
 }
 
@@ -43,7 +43,6 @@ const (
 	lookFlows  = ofctl + "--no-stats dump-flows " + brInt + " | sort"
 	lookGroups = ofctl + "dump-groups " + brInt + " | sort; " + lookFlows
 	lookLink   = "ip -o link show dev %s | grep -oE 'mtu [0-9]+|[<,]UP[,>]'"
-	lookTable  = "nft list table inet %s | sed 's/packets [0-9]* bytes [0-9]*//'"
 )
 
 func disturbances() []disturbance {
@@ -57,9 +56,10 @@ func disturbances() []disturbance {
 		{drift.Links, "MTU of the uplink", fmt.Sprintf(lookLink, "br-ext"), "ip link set br-ext mtu 1300"},
 		{drift.Links, "gateway down", fmt.Sprintf(lookLink, "wm-gw0"), "ip link set wm-gw0 down"},
 		{drift.Neighbours, "neighbours deleted", "ip neighbour show dev wm-gw0 nud permanent | sort", "ip neighbour flush dev wm-gw0 nud permanent"},
+		{drift.Firewall, "table deleted", "nft list table inet waymark | sed 's/packets [0-9]* bytes [0-9]*//'", "nft delete table inet waymark"},
 		{drift.Pods, "MTU of a Pod's host end", fmt.Sprintf(lookLink, "$port"), "ip link set $port mtu 1300"},
 		{drift.Pods, "a Pod's host end down", fmt.Sprintf(lookLink, "$port"), "ip link set $port down"},
-		{drift.Pods, "MTU in a Pod", "ip -n $netns -o link show dev eth0 | grep -oE 'mtu [0-9]+'", "ip -n $netns link set eth0 mtu 1300"},
+		{drift.Pods, "MTU in a Pod", "nsenter --net=$netns ip -o link show dev eth0 | grep -oE 'mtu [0-9]+'", "nsenter --net=$netns ip link set eth0 mtu 1300"},
 	}
 	for _, family := range []string{"-4", "-6"} {
 		routes := "ip " + family + " route show proto 87"
@@ -80,9 +80,6 @@ func disturbances() []disturbance {
 		}
 		out = append(out, disturbance{drift.Sysctls, "sysctl " + s, look, "echo " + value + " > /proc/sys/net/" + path})
 	}
-	for _, table := range []string{"waymark", "waymark-services"} {
-		out = append(out, disturbance{drift.Firewall, "table " + table + " deleted", fmt.Sprintf(lookTable, table), "nft delete table inet " + table})
-	}
 	return out
 }
 
@@ -91,7 +88,7 @@ func disturbances() []disturbance {
 func (d disturbance) timed() string {
 	return podPort + fmt.Sprintf(`
 port=$(port)
-netns=$(ip -o link show dev $port | grep -oE 'link-netns [^ ]+' | cut -c12-)
+netns=$(grep -hoE '"netns": *"[^"]+"' /var/run/waymark/attachments/* | head -n1 | cut -d'"' -f4)
 look() { { %s; } 2>/dev/null; }
 now() { date +%%s%%N; }
 before=$(look)
