@@ -98,9 +98,12 @@ SERVICES ?=
 bench-services: ## Connections to Services, and changes of them, beside kube-proxy; SERVICES
 	$(GO) test -tags bench -count=1 -timeout 120m -v -run '^TestServices$$' ./test/bench -rounds $(ROUNDS) $(if $(SERVICES),-services $(SERVICES))
 
-bench-bgp: export NODES_SIMULATED ?= 1000,10000
-bench-bgp: ## Routes of BGP into the kernel beside ip -batch, and 100 speakers by ToR, route reflector and mesh
-	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestBGP$$' ./test/bench -rounds $(ROUNDS) -nodes $(NODES_SIMULATED)
+# Numbers of simulated nodes, such as 1000,10000, and of speakers; all when empty.
+SIMULATED ?=
+SPEAKERS ?=
+bench-bgp: ## Routes of BGP into the kernel beside ip -batch, and 100 speakers that agree; SIMULATED, SPEAKERS
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestBGP$$' ./test/bench -rounds $(ROUNDS) \
+		$(if $(SIMULATED),-nodes $(SIMULATED)) $(if $(SPEAKERS),-speakers $(SPEAKERS))
 
 docs-tables: ## Put what runs found into the tables of the documents
 	$(GO) run ./test/report/tables

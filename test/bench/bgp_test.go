@@ -33,7 +33,7 @@ import (
 var bgpSizes = flag.String("nodes", "1000,10000", "simulated nodes, each with a prefix of each family")
 
 // bgpPatience is what one step may take at most.
-const bgpPatience = 3 * time.Minute
+const bgpPatience = 2 * time.Minute
 
 // tableSeries is one thing that is measured of a table of routes.
 type tableSeries struct {
