@@ -116,6 +116,7 @@ func measureTable(t *testing.T, node *testnet.Namespace, n int, got samples[tabl
 	ctx, cancel := context.WithTimeout(t.Context(), bgpPatience)
 	defer cancel()
 	server := startRouteServer(t)
+	defer server.stop()
 	before := resident(t)
 	l := learner{events: make(chan routing.PathEvent, 1), links: []routing.Link{{
 		Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("172.30.0.11/24"), netip.MustParsePrefix("fd30::11/64")},

@@ -109,6 +109,8 @@ func routeServerMain() {
 type routeServer struct {
 	in  io.Writer
 	out *bufio.Scanner
+	// stop returns when it has ended, and its address is free.
+	stop func()
 }
 
 func startRouteServer(t *testing.T) *routeServer {
@@ -128,11 +130,11 @@ func startRouteServer(t *testing.T) *routeServer {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop := func() {
 		_ = in.Close()
 		_ = cmd.Wait()
-	})
-	return &routeServer{in, bufio.NewScanner(out)}
+	}
+	return &routeServer{in, bufio.NewScanner(out), stop}
 }
 
 // announce returns once the server has begun to announce so many nodes' prefixes.
