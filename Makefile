@@ -75,7 +75,7 @@ fuzz: ## Every fuzz test for FUZZTIME
 # How often everything is measured; the median counts.
 ROUNDS ?= 5
 
-.PHONY: bench-datapath bench-cni bench-policy bench-flows bench-policy-latency bench-services docs-tables
+.PHONY: bench-datapath bench-cni bench-policy bench-flows bench-policy-latency bench-services bench-bgp docs-tables
 bench-datapath: ## Throughput, round trips and CPU beside the datapath's limit and the bridge plugin
 	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestDatapath$$' ./test/bench -rounds $(ROUNDS)
 
@@ -97,6 +97,13 @@ bench-policy-latency: ## From a policy, or a Pod's label, to the first denied pa
 SERVICES ?=
 bench-services: ## Connections to Services, and changes of them, beside kube-proxy; SERVICES
 	$(GO) test -tags bench -count=1 -timeout 120m -v -run '^TestServices$$' ./test/bench -rounds $(ROUNDS) $(if $(SERVICES),-services $(SERVICES))
+
+# Numbers of simulated nodes, such as 1000,10000, and of speakers; all when empty.
+SIMULATED ?=
+SPEAKERS ?=
+bench-bgp: ## Routes of BGP into the kernel beside ip -batch, and 100 speakers that agree; SIMULATED, SPEAKERS
+	$(GO) test -tags bench -count=1 -timeout 60m -v -run '^TestBGP$$' ./test/bench -rounds $(ROUNDS) \
+		$(if $(SIMULATED),-nodes $(SIMULATED)) $(if $(SPEAKERS),-speakers $(SPEAKERS))
 
 docs-tables: ## Put what runs found into the tables of the documents
 	$(GO) run ./test/report/tables

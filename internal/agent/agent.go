@@ -21,6 +21,7 @@ import (
 
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/internal/httpserver"
 	"github.com/waymark-net/waymark/internal/kube"
@@ -38,7 +39,6 @@ import (
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/hostfw"
-	"github.com/waymark-net/waymark/routing/kernel"
 	"github.com/waymark-net/waymark/service"
 )
 
@@ -87,7 +87,8 @@ type Agent struct {
 	cni      *cniserver.Server
 	pods     *podSwitch
 	services *serviceSwitch
-	kernel   *kernel.Watcher
+	drift    *drift.Tracker
+	watchers watchers
 	status   *statusWriter
 	acks     *acknowledger
 	loop     *reconcile.Loop
@@ -181,14 +182,12 @@ func New(p Params) (*Agent, error) {
 	socket := filepath.Join(p.OVSDir, vsdb.IntegrationBridge+".mgmt")
 	a.flows = openflow.New(openflow.Params{
 		Socket: socket, Meters: []flow.Meter{enforce.DeniedMeter(), refuse.Meter()},
-		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch,
+		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch, Repaired: a.onFlowRepair,
 	})
 	a.resume.flows = a.flows
 	a.router = router.New(router.Params{Socket: filepath.Join(p.OVSDir, "ovs-vswitchd.ctl")})
 	a.speaker = a.newSpeaker()
-	a.kernel = kernel.NewWatcher(kernel.WatcherParams{
-		Gateway: vsdb.GatewayPort, Ignore: podlink.IsHostInterface, Notify: a.onKernel, Gone: a.onLinkGone,
-	})
+	a.drift, a.watchers = drift.New(a.metrics.repaired), a.newWatchers()
 	a.policies, a.refusals = a.newPolicies(clients), newRefusals(a.flows)
 	a.packets = openflow.NewPacketIns(openflow.PacketInsParams{Socket: socket, Queues: []*openflow.PacketQueue{a.policies.denied, a.refusals.queue}})
 	a.local = localapi.New(localapi.Params{
@@ -239,7 +238,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"policies", a.policies.run},
 		{"refusals", a.refusals.run},
 		{"connection to the routing speaker", a.speaker.Run},
-		{"kernel watcher", a.kernel.Run},
+		{"kernel watcher", a.watchers.kernel.Run},
+		{"sysctl watcher", a.watchers.sysctls.Run},
+		{"link watcher", a.watchers.links.Run},
+		{"firewall watcher", a.watchers.tables.Run},
 		{"CNI server", a.cni.Run},
 		{"local API", a.local.Run},
 		{"status writer", a.status.Run},
@@ -310,24 +312,6 @@ func (a *Agent) onSwitch(c vsdb.Change) {
 		return
 	}
 	a.podLoop.Mark()
-}
-
-// onKernel marks what a change in the kernel concerns.
-func (a *Agent) onKernel(c kernel.Change) {
-	if c&^kernel.ChangedServiceRoutes != 0 {
-		a.loop.Mark()
-	}
-	if c&(kernel.ChangedServiceRoutes|kernel.ChangedAddresses|kernel.ChangedLinks) != 0 {
-		a.serviceHost.loop.Mark()
-	}
-}
-
-// onLinkGone looks after Pods when one of them has lost its link. The CNI
-// server forgets an attachment before it removes the link.
-func (a *Agent) onLinkGone(name string) {
-	if podlink.IsHostInterface(name) && a.cni.Attached(name) {
-		a.podLoop.Mark()
-	}
 }
 
 // newSpeaker is the routing speaker, which is a process of its own.

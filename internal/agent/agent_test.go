@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/waymark-net/waymark/internal/cniserver"
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/internal/reconcile"
 	"github.com/waymark-net/waymark/ipam"
 	"github.com/waymark-net/waymark/ovs/vsdb"
@@ -32,7 +33,7 @@ func podAgent(t *testing.T) (*Agent, *fakePorts, *brokenLinks, func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	links := &brokenLinks{}
-	a := &Agent{p: Params{RunDir: dir, CNIConfig: filepath.Join(dir, "net.d", "waymark.conflist")}, health: newHealth(func() {}, "pods")}
+	a := &Agent{p: Params{RunDir: dir, CNIConfig: filepath.Join(dir, "net.d", "waymark.conflist")}, drift: drift.New(func(drift.Repair) {}), health: newHealth(func() {}, "pods")}
 	runs := 0
 	a.loop = reconcile.New(reconcile.Params{
 		Name: "node", Reconcile: func(context.Context) error { runs++; return nil }, MaxInterval: 24 * time.Hour,

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/internal/enforce"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/unixctl"
@@ -74,8 +75,7 @@ func (a *Agent) applySwitch(ctx context.Context, w World, p *Plan) error {
 		return err
 	}
 	if w.Config.Datapath == config.DatapathNetdev {
-		_, err = a.mover(w.Uplink.NIC).Move(ctx)
-		err = errors.Join(err, a.acceptFragments(ctx))
+		err = errors.Join(a.moveUplink(ctx, w.Uplink.NIC), a.acceptFragments(ctx))
 	}
 	return err
 }
@@ -138,8 +138,7 @@ func (a *Agent) restoreUplink(ctx context.Context) error {
 	if _, err := a.vsdb.Apply(ctx, layout.Switch()); err != nil {
 		return err
 	}
-	_, err = a.mover(nic).Move(ctx)
-	return err
+	return a.moveUplink(ctx, nic)
 }
 
 func (a *Agent) saveLayout(l vsdb.Layout) error {
@@ -151,9 +150,7 @@ func (a *Agent) saveLayout(l vsdb.Layout) error {
 }
 
 func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
-	var errs []error
-	_, _, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.SwitchMTU, Addresses: p.Gateways})
-	errs = append(errs, err)
+	err := a.configureGateway(ctx, p)
 	var families []routing.Family
 	for _, g := range p.Gateways {
 		families = append(families, routing.FamilyOf(g.Addr()))
@@ -164,12 +161,11 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 			interfaces = append(interfaces, l.Name)
 		}
 	}
-	_, err = kernel.EnsureSysctls(ctx, kernel.SysctlParams{
-		Gateway:    vsdb.GatewayPort,
-		Interfaces: interfaces,
-		Families:   families,
-	})
-	return errors.Join(append(errs, err)...)
+	sysctls := kernel.SysctlParams{Gateway: vsdb.GatewayPort, Interfaces: interfaces, Families: families}
+	if w.Config.Datapath == config.DatapathNetdev {
+		sysctls.Switched = w.Uplink.NIC
+	}
+	return errors.Join(err, a.ensureSysctls(ctx, sysctls))
 }
 
 // applyFlows declares all flows but those of Pods and of Services, which have
@@ -262,29 +258,49 @@ func (a *Agent) applyTunnels(ctx context.Context, _ World, p *Plan) error {
 	return errors.Join(errs...)
 }
 
+// wantedRoutes are what Apply makes of routes.
+type wantedRoutes struct {
+	Routes []routing.Route
+	Keep   bool // those that are not wanted
+}
+
 func (a *Agent) applyRoutes(ctx context.Context, w World, p *Plan) error {
 	var neighbours []kernel.Neighbour
 	for _, n := range p.Kernel.Neighbours {
 		neighbours = append(neighbours, kernel.Neighbour{Addr: n.Addr, MAC: n.MAC})
 	}
-	gateway := kernel.Neighbours{Interface: vsdb.GatewayPort}
+	port := kernel.Neighbours{Interface: vsdb.GatewayPort}
+	run := a.drift.Begin(drift.Neighbours, gateway)
 	// A route must not lead to an address that is not there yet, nor to one that
 	// is not there any more.
-	_, err := gateway.Apply(ctx, neighbours, kernel.NeighbourOptions{KeepUnknown: true})
-	errs := []error{err}
-	options := kernel.RouteOptions{KeepUnknown: p.KeepRoutes}
+	set, setErr := port.Apply(ctx, neighbours, kernel.NeighbourOptions{KeepUnknown: true})
+	routesErr := a.changeRoutes(ctx, w, p)
+	removed, removeErr := port.Apply(ctx, neighbours, kernel.NeighbourOptions{})
+	err := errors.Join(setErr, removeErr)
+	run.End(neighbours, len(set.Set)+len(removed.Removed), err)
+	return errors.Join(err, routesErr)
+}
+
+func (a *Agent) changeRoutes(ctx context.Context, w World, p *Plan) error {
 	tunnels := w.Config.Datapath == config.DatapathNetdev && len(p.Layout.Tunnels) > 0
+	options := kernel.RouteOptions{KeepUnknown: p.KeepRoutes}
 	if tunnels {
 		options.Before = a.settleDatapath
 	}
+	run := a.drift.Begin(drift.Routes, forPods)
 	result, err := kernel.Routes{}.Apply(ctx, p.Kernel.Routes, options)
+	run.End(wantedRoutes{p.Kernel.Routes, p.KeepRoutes}, len(result.Added)+len(result.Replaced)+len(result.Removed), err)
 	a.metrics.routes(result)
-	errs = append(errs, err)
 	if tunnels && result.Changed() {
-		errs = append(errs, a.settleRoutes(ctx))
+		err = errors.Join(err, a.settleRoutes(ctx))
 	}
-	_, err = gateway.Apply(ctx, neighbours, kernel.NeighbourOptions{})
-	return errors.Join(append(errs, err)...)
+	return err
+}
+
+// wantedRules are rules of one kind and where they are to be.
+type wantedRules struct {
+	Backend hostfw.Backend
+	Rules   any
 }
 
 func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
@@ -292,7 +308,9 @@ func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
 	if a.firewall == nil || a.firewallBackend != backend {
 		a.firewall, a.firewallBackend = hostfw.New(hostfw.Params{Backend: backend}), backend
 	}
-	_, err := a.firewall.Apply(ctx, p.Firewall)
+	run := a.drift.Begin(drift.Firewall, forPods)
+	res, err := a.firewall.Apply(ctx, p.Firewall)
+	run.End(wantedRules{backend, p.Firewall}, b2i(res.Changed), err)
 	return err
 }
 

@@ -4,7 +4,9 @@ package agent
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
 
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/routing/kernel"
 )
@@ -16,6 +18,8 @@ type metrics struct {
 	paths        *prometheus.GaugeVec
 	problems     prometheus.Gauge
 	kubeProxy    prometheus.Gauge
+	repairs      *prometheus.CounterVec
+	wrong        *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -40,9 +44,31 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "waymark_service_kube_proxy_found",
 			Help: "1 if rules of kube-proxy are on the node although Waymark serves all of Services, else 0.",
 		}),
+		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waymark_drift_repairs_total",
+			Help: "Things that something else had changed and that were put right, by kind.",
+		}, []string{"kind"}),
+		wrong: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "waymark_drift_seconds",
+			Help: "Time from when drift was noticed until it was repaired, by kind, one a repair however many things it put right. " +
+				"What nobody tells of was wrong before that for up to the period in which it is looked for: 500 ms for sysctls of the node, " +
+				"5 s for groups and meters, 30 s for rules of iptables and for sysctls and routes of Pods.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"kind"}),
 	}
-	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy)
+	for _, k := range drift.Kinds() {
+		m.repairs.WithLabelValues(string(k))
+		m.wrong.WithLabelValues(string(k))
+	}
+	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy, m.repairs, m.wrong)
 	return m
+}
+
+// repaired counts a repair.
+func (m *metrics) repaired(r drift.Repair) {
+	m.repairs.WithLabelValues(string(r.Kind)).Add(float64(r.Number))
+	m.wrong.WithLabelValues(string(r.Kind)).Observe(r.Wrong.Seconds())
+	klog.Background().Info("Drift repaired", "kind", r.Kind, "number", r.Number, "wrong", r.Wrong)
 }
 
 func (m *metrics) routes(r kernel.RouteResult) {

@@ -12,6 +12,7 @@ import (
 	"github.com/waymark-net/waymark/internal/cniinstall"
 	"github.com/waymark-net/waymark/internal/cniserver"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/internal/podlink"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/routing/hostfw"
@@ -91,7 +92,7 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 	}
 	if err == nil {
 		// A Pod can break its own interface; that is no reason to refuse others.
-		err = a.cni.Reconcile(ctx)
+		err = a.repairPods(ctx)
 		if a.podsAt.Swap(version) != version {
 			a.loop.Mark()
 		}
@@ -102,6 +103,18 @@ func (a *Agent) reconcilePods(ctx context.Context) error {
 	}
 	_, configErr := cniinstall.WriteConfig(a.p.CNIConfig, filepath.Join(a.p.RunDir, "cni.sock"))
 	return errors.Join(err, configErr)
+}
+
+// repairPods repairs Pods' links and ports. That one cannot be repaired does not
+// make the others' repair less of one.
+func (a *Agent) repairPods(ctx context.Context) error {
+	run := a.drift.Begin(drift.Pods, forPods)
+	repaired, err := a.cni.Reconcile(ctx)
+	a.settings.Lock()
+	version := a.settings.version // if news came meanwhile, those are the reason
+	a.settings.Unlock()
+	run.End(version, repaired, nil)
+	return err
 }
 
 // setPodsDegraded keeps what came of the last repair of Pods for the report,

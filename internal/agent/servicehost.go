@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/internal/healthcheck"
 	"github.com/waymark-net/waymark/internal/hostports"
 	"github.com/waymark-net/waymark/internal/kube"
@@ -66,6 +67,7 @@ func (s serviceHostSettings) equal(o serviceHostSettings) bool {
 
 // serviceHostParams are what newServiceHost needs.
 type serviceHostParams struct {
+	drift *drift.Tracker
 	// done is told what came of each run.
 	done     func(error)
 	problems *serviceProblems
@@ -103,6 +105,12 @@ func (h *serviceHost) configure(s serviceHostSettings) {
 	}
 }
 
+// wantedServiceRoutes are what Apply makes of the routes to Services.
+type wantedServiceRoutes struct {
+	Addrs []netip.Addr
+	MTU   int
+}
+
 func (h *serviceHost) reconcile(ctx context.Context) error {
 	h.mu.Lock()
 	want, settings := h.want, h.settings
@@ -114,8 +122,13 @@ func (h *serviceHost) reconcile(ctx context.Context) error {
 		h.firewall, h.firewallBackend = hostfw.NewServices(hostfw.Params{Backend: settings.backend}), settings.backend
 	}
 	rules := serviceRules(want, settings)
-	_, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops(), MTU: settings.mtu}.Apply(ctx, serviceRoutes(want, rules))
-	_, rulesErr := h.firewall.Apply(ctx, rules)
+	routes := serviceRoutes(want, rules)
+	run := h.params.drift.Begin(drift.Routes, forServices)
+	routesDone, routesErr := kernel.ServiceRoutes{Interface: vsdb.GatewayPort, Via: serviceHops(), MTU: settings.mtu}.Apply(ctx, routes)
+	run.End(wantedServiceRoutes{routes, settings.mtu}, routesDone.Added+routesDone.Replaced+routesDone.Removed, routesErr)
+	run = h.params.drift.Begin(drift.Firewall, forServices)
+	rulesDone, rulesErr := h.firewall.Apply(ctx, rules)
+	run.End(wantedRules{settings.backend, rules}, b2i(rulesDone.Changed), rulesErr)
 	err := errors.Join(routesErr, rulesErr, h.params.health.server.Set(ctx, healthChecks(want)))
 	h.params.done(err)
 	h.params.health.ran(ctx, errors.Join(routesErr, rulesErr), settings.all)
@@ -244,6 +257,7 @@ func (a *Agent) newServices(mark func()) {
 		ready: func() error { return a.services.ready() }, snapshot: a.watcher.Snapshot, nodeName: a.p.NodeName,
 	})
 	a.serviceHost = newServiceHost(serviceHostParams{
+		drift: a.drift,
 		done: func(err error) {
 			if a.health.set("service host", err) {
 				mark()

@@ -213,3 +213,10 @@ func b2f(b bool) float64 {
 	}
 	return 0
 }
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

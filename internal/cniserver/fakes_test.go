@@ -232,16 +232,19 @@ func (l fakeLinks) Check(ctx context.Context, link podlink.Link) error {
 	return nil
 }
 
-func (l fakeLinks) SetMTU(ctx context.Context, link podlink.Link) error {
-	if err := l.step(ctx, "set MTU", false); err != nil {
-		return err
+func (l fakeLinks) Repair(ctx context.Context, link podlink.Link) ([]string, error) {
+	if err := l.step(ctx, "repair link", false); err != nil {
+		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	have := l.links[link.HostInterface]
+	if have.MTU == link.MTU {
+		return nil, nil
+	}
 	have.MTU = link.MTU
 	l.links[link.HostInterface] = have
-	return nil
+	return []string{"MTU"}, nil
 }
 
 func (l fakeLinks) List(ctx context.Context) ([]string, error) {

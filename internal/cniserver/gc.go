@@ -37,5 +37,6 @@ func (s *Server) gc(ctx context.Context, req *request) error {
 		unlock()
 	}
 	// What has no record is garbage without asking the runtime.
-	return errors.Join(append(errs, s.Reconcile(ctx))...)
+	_, err = s.Reconcile(ctx)
+	return errors.Join(append(errs, err)...)
 }

@@ -58,21 +58,24 @@ func judge(st state, portsKnown bool) verdict {
 // Reconcile collects what is left of attachments that ended without DEL or
 // began without the end of ADD, and repairs those that live. It goes on past
 // failures and returns all of them; attachments that a request is working on
-// are left to it.
-func (s *Server) Reconcile(ctx context.Context) error {
+// are left to it. It returns how many things of living attachments were not as they
+// should be and are now.
+func (s *Server) Reconcile(ctx context.Context) (repaired int, err error) {
 	states, portsKnown, err := s.observe(ctx)
 	errs := []error{err}
 	for _, st := range states {
 		if ctx.Err() != nil {
-			return errors.Join(append(errs, ctx.Err())...)
+			return repaired, errors.Join(append(errs, ctx.Err())...)
 		}
 		if v := judge(st, portsKnown); v != wait {
-			if err := s.apply(ctx, st, v, portsKnown); err != nil {
+			n, err := s.apply(ctx, st, v, portsKnown)
+			if err != nil {
 				errs = append(errs, fmt.Errorf("attachment %s: %s: %w", st.host, v, err))
 			}
+			repaired += n
 		}
 	}
-	return errors.Join(errs...)
+	return repaired, errors.Join(errs...)
 }
 
 // observe reads all parts of all attachments, sorted by host interface. Records
@@ -143,10 +146,10 @@ func (s *Server) namespaceAlive(ctx context.Context, st state) bool {
 }
 
 // apply carries out a verdict unless the attachment changed or is in use.
-func (s *Server) apply(ctx context.Context, st state, v verdict, portsKnown bool) error {
+func (s *Server) apply(ctx context.Context, st state, v verdict, portsKnown bool) (repaired int, _ error) {
 	unlock, ok := s.locks.tryLock(st.host)
 	if !ok {
-		return nil
+		return 0, nil
 	}
 	defer unlock()
 	// As long as one request may take: a switch that does not answer must not
@@ -155,10 +158,10 @@ func (s *Server) apply(ctx context.Context, st state, v verdict, portsKnown bool
 	defer cancel()
 	now, found, err := s.records.get(st.host)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if found != (st.record != nil) || found && now.NetNS != st.record.NetNS {
-		return nil
+		return 0, nil
 	}
 	switch v {
 	case remove:
@@ -168,16 +171,16 @@ func (s *Server) apply(ctx context.Context, st state, v verdict, portsKnown bool
 		}
 		klog.FromContext(ctx).Info("Collecting what is left of an attachment", "container", owner.ContainerID, "interface", st.host)
 		s.metrics.repaired(remove)
-		return s.detach(ctx, owner, st.host)
+		return 0, s.detach(ctx, owner, st.host)
 	case adopt:
 		a, err := s.adopted(*st.port)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		klog.FromContext(ctx).Info("Writing the lost record of an attachment again", "container", a.ContainerID, "interface", st.host)
 		s.metrics.repaired(adopt)
 		if err := s.records.put(a); err != nil {
-			return err
+			return 0, err
 		}
 		now = a
 	}
@@ -199,14 +202,19 @@ func (s *Server) adopted(port PodInterface) (attachment, error) {
 }
 
 // restore brings a living attachment to what its record says.
-func (s *Server) restore(ctx context.Context, a attachment, st state, portsKnown bool) error {
+func (s *Server) restore(ctx context.Context, a attachment, st state, portsKnown bool) (repaired int, _ error) {
 	logger := klog.FromContext(ctx).WithValues("pod", klog.KRef(a.PodNamespace, a.PodName), "interface", a.HostInterface)
 	errs := []error{s.Addresses.Reserve(ctx, a.owner(), a.Addresses)}
 	set, _ := s.Settings()
 	known := set.MTU != 0
 	switch {
 	case known && st.link:
-		errs = append(errs, s.Links.SetMTU(ctx, a.link(set)))
+		changed, err := s.Links.Repair(ctx, a.link(set))
+		errs = append(errs, err)
+		if len(changed) > 0 {
+			logger.Info("Link of a Pod changed", "changes", changed)
+			repaired += len(changed)
+		}
 	case known && portsKnown:
 		logger.Info("Making the lost link of a Pod again")
 		s.metrics.repaired("link")
@@ -214,21 +222,29 @@ func (s *Server) restore(ctx context.Context, a attachment, st state, portsKnown
 			// A userspace switch holds on to the interface that is gone, and
 			// does not see the new one of the same name.
 			if err := s.Switch.DetachPod(ctx, a.HostInterface); err != nil {
-				return errors.Join(append(errs, err)...)
+				return 0, errors.Join(append(errs, err)...)
 			}
 			if err := s.Switch.Settle(ctx); err != nil {
-				return errors.Join(append(errs, err)...)
+				return 0, errors.Join(append(errs, err)...)
 			}
 			st.port = nil
 		}
-		errs = append(errs, s.Links.Create(ctx, a.link(set)))
+		if err := s.Links.Create(ctx, a.link(set)); err != nil {
+			errs = append(errs, err)
+		} else {
+			repaired++
+		}
 	}
 	if portsKnown && st.port == nil {
 		logger.Info("Attaching a Pod that the switch lost")
 		s.metrics.repaired("port")
-		errs = append(errs, s.Switch.AttachPod(ctx, a.PodInterface))
+		if err := s.Switch.AttachPod(ctx, a.PodInterface); err != nil {
+			errs = append(errs, err)
+		} else {
+			repaired++
+		}
 	}
-	return errors.Join(errs...)
+	return repaired, errors.Join(errs...)
 }
 
 // Attached tells whether there should be a Pod behind a host interface.

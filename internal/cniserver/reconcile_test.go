@@ -77,7 +77,7 @@ func TestReconcile(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if err := n.Reconcile(t.Context()); err == nil {
+			if _, err := n.Reconcile(t.Context()); err == nil {
 				t.Error("no error")
 			}
 			if err := n.detach(t.Context(), other, podlink.HostInterface("c2", "eth0")); err != nil {
@@ -117,7 +117,7 @@ func TestReconcile(t *testing.T) {
 			n := newNode(t, newWorld("/ns/c1"))
 			n.must(t, call(cniapi.Add, "c1"))
 			tc.damage(t, n)
-			err := n.Reconcile(t.Context())
+			_, err := n.Reconcile(t.Context())
 			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("got error %v, want %q", err, tc.err)
 			}
@@ -135,12 +135,12 @@ func TestReconcileLeavesBusyAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Reconcile(t.Context()); err != nil {
+	if _, err := n.Reconcile(t.Context()); err != nil {
 		t.Error(err)
 	}
 	diff(t, "node", before, n.dump(t))
 	unlock()
-	if err := n.Reconcile(t.Context()); err != nil {
+	if _, err := n.Reconcile(t.Context()); err != nil {
 		t.Error(err)
 	}
 	diff(t, "node", []string(nil), n.dump(t))
@@ -153,7 +153,7 @@ func TestReconcileGoesOnPastFailures(t *testing.T) {
 	n.w.end("/ns/c1")
 	clear(n.w.ports)
 	n.w.fails = map[string]error{"delete link": errFault}
-	if err := n.Reconcile(t.Context()); err == nil || !strings.Contains(err.Error(), podlink.HostInterface("c1", "eth0")) {
+	if _, err := n.Reconcile(t.Context()); err == nil || !strings.Contains(err.Error(), podlink.HostInterface("c1", "eth0")) {
 		t.Errorf("got error %v", err)
 	}
 	if _, ok := n.w.ports[podlink.HostInterface("c2", "eth0")]; !ok {
@@ -185,7 +185,7 @@ func TestReconcileGoesOnWhereTheSwitchDoesNotAnswer(t *testing.T) {
 		first, second = second, first
 	}
 	n.Switch, n.Timeout = deafSwitch{n.Switch, first}, 500*time.Millisecond
-	if err := n.Reconcile(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), first) {
+	if _, err := n.Reconcile(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), first) {
 		t.Errorf("got error %v", err)
 	}
 	if _, ok := n.w.ports[second]; !ok {

@@ -255,7 +255,7 @@ func TestRuntimeWithoutAgent(t *testing.T) {
 			return nil
 		})
 		r.start()
-		if err := r.srv.Reconcile(t.Context()); err != nil {
+		if _, err := r.srv.Reconcile(t.Context()); err != nil {
 			t.Error(err)
 		}
 		pods, err := r.srv.Attachments()

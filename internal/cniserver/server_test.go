@@ -187,7 +187,7 @@ func TestAddUndoFails(t *testing.T) {
 			wantCode(t, err, types.ErrInternal, "undo failure")
 			n.w.fails = nil
 			n.w.end("/ns/c1") // the runtime gives up without DEL
-			if err := n.Reconcile(t.Context()); err != nil {
+			if _, err := n.Reconcile(t.Context()); err != nil {
 				t.Error(err)
 			}
 			diff(t, "node", []string(nil), n.dump(t))
@@ -204,20 +204,20 @@ func TestKilledAnywhere(t *testing.T) {
 			n.must(t, call(cniapi.Del, "c1"))
 		},
 		"reconcile and DEL": func(t *testing.T, n *node) {
-			if err := n.Reconcile(t.Context()); err != nil {
+			if _, err := n.Reconcile(t.Context()); err != nil {
 				t.Error(err)
 			}
 			n.must(t, call(cniapi.Del, "c1"))
 		},
 		"namespace gone": func(t *testing.T, n *node) {
 			n.w.end("/ns/c1")
-			if err := n.Reconcile(t.Context()); err != nil {
+			if _, err := n.Reconcile(t.Context()); err != nil {
 				t.Error(err)
 			}
 		},
 		"reconcile, then namespace gone": func(t *testing.T, n *node) {
 			for range 2 {
-				if err := n.Reconcile(t.Context()); err != nil {
+				if _, err := n.Reconcile(t.Context()); err != nil {
 					t.Error(err)
 				}
 				n.w.end("/ns/c1")

@@ -63,7 +63,7 @@ type Links interface {
 	Create(ctx context.Context, link podlink.Link) error
 	Delete(ctx context.Context, hostInterface string) error
 	Check(ctx context.Context, link podlink.Link) error
-	SetMTU(ctx context.Context, link podlink.Link) error
+	Repair(ctx context.Context, link podlink.Link) ([]string, error)
 	List(ctx context.Context) ([]string, error)
 	NamespaceExists(path string) (bool, error)
 }

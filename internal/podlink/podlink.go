@@ -123,13 +123,16 @@ func (Links) Check(ctx context.Context, link Link) error {
 	return nil
 }
 
-// SetMTU brings the ends of the pair to link.HostMTU and link.MTU and the Pod's
-// routes to link.SendMTU, and does nothing when they are. Connections live on.
-func (Links) SetMTU(ctx context.Context, link Link) error {
-	if err := setLinkMTU(ctx, link); err != nil {
-		return fmt.Errorf("setting MTU %d of link %s: %w", link.MTU, link.HostInterface, err)
+// Repair brings the ends of the pair to link.HostMTU and link.MTU and the Pod's routes to
+// link.SendMTU, and the host's end to its sysctls and up. It returns what it changed,
+// in words; connections live on. What a Pod has changed otherwise of its own end is
+// its own affair.
+func (Links) Repair(ctx context.Context, link Link) ([]string, error) {
+	changed, err := repairLink(ctx, link)
+	if err != nil {
+		return changed, fmt.Errorf("repairing link %s: %w", link.HostInterface, err)
 	}
-	return nil
+	return changed, nil
 }
 
 // List returns the names of all hosts' ends, sorted.

@@ -264,13 +264,13 @@ func TestDeleteAndNamespaceEnd(t *testing.T) {
 	})
 }
 
-func TestSetMTU(t *testing.T) {
+func TestMTU(t *testing.T) {
 	testnet.Run(t, func(t *testing.T, _ *testnet.Namespace) {
 		link := testLink(testnet.New(t, "pod"), "c1")
 		mustCreate(t, link)
 		for _, mtu := range []int{1280, 8950} {
 			link.MTU, link.HostMTU = mtu, 9000
-			if err := (Links{}).SetMTU(t.Context(), link); err != nil {
+			if _, err := (Links{}).Repair(t.Context(), link); err != nil {
 				t.Fatal(err)
 			}
 			if err := (Links{}).Check(t.Context(), link); err != nil {
@@ -305,7 +305,7 @@ func TestSendMTU(t *testing.T) {
 			want      string
 		}{{1450, 1300, "mtu 1300"}, {1450, 1300, "mtu 1300"}, {1450, 1450, ""}, {1500, 1450, "mtu 1450"}, {1500, 0, ""}} {
 			link.MTU, link.SendMTU = step.mtu, step.send
-			if err := (Links{}).SetMTU(t.Context(), link); err != nil {
+			if _, err := (Links{}).Repair(t.Context(), link); err != nil {
 				t.Fatal(err)
 			}
 			check(step.want)

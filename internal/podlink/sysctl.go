@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // sysctl is one value of one interface. Optional: a kernel without the file
@@ -69,4 +70,27 @@ func writeSysctls(list []sysctl) error {
 		}
 	}
 	return nil
+}
+
+// correctSysctls writes those that differ and returns them. It goes on past errors.
+func correctSysctls(list []sysctl) ([]string, error) {
+	var changed []string
+	var errs []error
+	for _, s := range list {
+		have, err := os.ReadFile(s.path())
+		switch {
+		case s.optional && errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == nil && strings.TrimSpace(string(have)) == s.value:
+			continue
+		case err == nil:
+			err = writeSysctls([]sysctl{s})
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		changed = append(changed, fmt.Sprintf("sysctl %s/%s=%s", s.dev, s.key, s.value))
+	}
+	return changed, errors.Join(errs...)
 }

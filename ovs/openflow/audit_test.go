@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/waymark-net/waymark/ovs/flow"
 )
 
@@ -31,6 +33,7 @@ func TestAuditPause(t *testing.T) {
 // so, but not all the time.
 func TestAuditWhenOthersChange(t *testing.T) {
 	m := newMemory(t)
+	var repairs []Repair
 	withTarget(t, m.dial, func(t *testing.T, target *Target) {
 		target.Complete()
 		mustUpdate(t, target, "a", simple(0, 1, 1))
@@ -51,7 +54,10 @@ func TestAuditWhenOthersChange(t *testing.T) {
 		if s := target.Stats(); s.Repairs != 2 || s.Audits != 2+11 {
 			t.Errorf("stats %+v", s)
 		}
-	})
+		if diff := cmp.Diff([]Repair{{Flows: 1}, {Flows: 1, Wrong: minAuditPause}}, repairs); diff != "" {
+			t.Errorf("repairs (-want +got):\n%s", diff)
+		}
+	}, func(p *Params) { p.Repaired = func(r Repair) { repairs = append(repairs, r) } })
 }
 
 // TestAuditAfterSlowOne: a switch that once answered late is repaired as soon as

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -80,29 +79,6 @@ func (t *Target) runOnce(ctx context.Context) error {
 	return s.serve(ctx)
 }
 
-const (
-	// auditShare bounds the part of the time that audits take to one in so many:
-	// to read a hundred thousand flows is work, for the switch too.
-	auditShare = 20
-	// maxAuditPause bounds what follows from that: a switch that answered late
-	// once, on a machine that was busy, is to be looked at again soon.
-	maxAuditPause = 15 * time.Second
-	// Who changes flows all the time must not keep the switch busy with audits.
-	askedShare    = 4
-	minAuditPause = 100 * time.Millisecond
-	// slowAudit is worth a line in the log.
-	slowAudit = time.Second
-)
-
-// auditPause is the time from the end of an audit that took so long to the next,
-// which comes sooner when the switch says that somebody else changed flows.
-func auditPause(interval, took time.Duration, asked bool) time.Duration {
-	if asked {
-		return min(interval, max(minAuditPause, min(askedShare*took, maxAuditPause)))
-	}
-	return max(interval, min(auditShare*took, maxAuditPause))
-}
-
 // session is the work on one connection, by the goroutine of Run.
 type session struct {
 	target *Target
@@ -112,6 +88,9 @@ type session struct {
 	// since.
 	seen   uint64
 	seenOK bool
+	// told is when the switch first said, since the last audit, that somebody else
+	// changed flows; zero if it did not.
+	told time.Time
 	// noMeters says that the switch refused the meters.
 	noMeters bool
 }
@@ -162,6 +141,9 @@ func (s *session) serve(ctx context.Context) error {
 		case <-s.target.wake:
 			err = s.flush(ctx)
 		case <-s.sw.changes():
+			if s.told.IsZero() {
+				s.told = time.Now()
+			}
 			audit.Reset(time.Until(ended.Add(auditPause(interval, took, true))))
 		case <-audit.C:
 			began := time.Now()
@@ -179,92 +161,6 @@ func (s *session) serve(ctx context.Context) error {
 		}
 	}
 }
-
-// read is what the switch holds without what it has learned.
-func (s *session) read(ctx context.Context) ([]rawFlow, []rawGroup, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, defaultTimeout, errors.New("the switch does not answer"))
-	defer cancel()
-	flows, err := s.sw.flows(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	flows = slices.DeleteFunc(flows, func(r rawFlow) bool { return s.target.params.learned(r.table) })
-	groups, err := s.sw.groups(ctx)
-	return flows, groups, err
-}
-
-// audit compares what the switch holds with the picture of it, and repairs.
-// Reading is cheap; only when something differs from the last audit is
-// anything decoded.
-func (s *session) audit(ctx context.Context) error {
-	flows, groups, err := s.read(ctx)
-	if err != nil {
-		return err
-	}
-	meters, err := s.keepMeters(ctx)
-	if err != nil {
-		return err
-	}
-	// A sum does not depend on the order, in which switches are free.
-	var sum uint64
-	for _, f := range flows {
-		sum += f.hash(seed)
-	}
-	for _, g := range groups {
-		sum += g.hash(seed)
-	}
-	t := s.target
-	drift := 0
-	if !s.seenOK || sum != s.seen {
-		found := newMirror(flows, groups, s.have)
-		drift = s.have.differs(found)
-		s.have, s.seen, s.seenOK = found, sum, true
-	}
-	now := time.Now()
-	t.mu.Lock()
-	t.stats.Audits++
-	t.retryRefused(func(o *ownerState) bool { return !now.Before(o.retryAt) })
-	t.dirty.full = t.dirty.full || drift > 0
-	t.mu.Unlock()
-	if drift > 0 {
-		klog.FromContext(ctx).Info("Something else changed the switch, repairing", "differences", drift)
-	}
-	if err := s.flush(ctx); err != nil {
-		return err
-	}
-	t.mu.Lock()
-	t.stats.Repairs += uint64(drift + meters)
-	t.mu.Unlock()
-	return nil
-}
-
-// differs counts the flows and groups in which two pictures differ.
-func (m *mirror) differs(o *mirror) int {
-	n := abs(len(m.foreign) - len(o.foreign))
-	for k, v := range m.flows {
-		if w, ok := o.flows[k]; !ok || w != v {
-			n++
-		}
-	}
-	for k := range o.flows {
-		if _, ok := m.flows[k]; !ok {
-			n++
-		}
-	}
-	for id, v := range m.groups {
-		if w, ok := o.groups[id]; !ok || w != v {
-			n++
-		}
-	}
-	for id := range o.groups {
-		if _, ok := m.groups[id]; !ok {
-			n++
-		}
-	}
-	return n
-}
-
-func abs(n int) int { return max(n, -n) }
 
 // flush sends what is marked until nothing is.
 func (s *session) flush(ctx context.Context) error {

@@ -38,10 +38,21 @@ type Params struct {
 	// They are put there before any flow, and others are removed. With none,
 	// meters are left alone.
 	Meters []flow.Meter
+	// Repaired, which may be nil, is called by Run with each repair of what something
+	// else had changed, and must return soon.
+	Repaired func(Repair)
 	// Learned are the tables whose flows the switch makes itself, when packets
 	// meet a flow.Learn, which may name no other table. What is in them is neither
 	// adopted nor audited nor removed, and nobody can declare flows there.
 	Learned []uint8
+}
+
+// Repair is what an audit found and put right.
+type Repair struct {
+	Flows, Groups, Meters int
+	// Wrong is the time since the switch first told of it, else since the audit
+	// began; what only regular audits find was wrong for up to their interval longer.
+	Wrong time.Duration
 }
 
 // learned reports whether the flows of a table are the switch's own.

@@ -23,9 +23,13 @@ func simple(table uint8, priority uint16, port uint32) flow.Flow {
 
 // withTarget runs a Target on switches that connect hands out, in a bubble
 // where time does not pass by itself.
-func withTarget(t *testing.T, connect func() (ofswitch, error), body func(t *testing.T, target *Target)) {
+func withTarget(t *testing.T, connect func() (ofswitch, error), body func(t *testing.T, target *Target), change ...func(*Params)) {
 	synctest.Test(t, func(t *testing.T) {
-		target := New(Params{AuditInterval: 5 * time.Second})
+		params := Params{AuditInterval: 5 * time.Second}
+		for _, c := range change {
+			c(&params)
+		}
+		target := New(params)
 		target.dial = func(context.Context) (ofswitch, error) { return connect() }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)

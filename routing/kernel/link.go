@@ -57,30 +57,38 @@ type LinkSpec struct {
 	Addresses []netip.Prefix
 }
 
+// LinkResult is what ConfigureLink achieved.
+type LinkResult struct {
+	// Link is the interface after that.
+	Link Link
+	// Changes counts what was changed of the interface itself, Addresses those
+	// that were added or removed.
+	Changes, Addresses int
+}
+
 // ConfigureLink gives an existing interface its MTU and exactly its addresses,
 // and sets it up. IPv6 addresses skip duplicate detection, so that they are
-// usable at once. It returns the interface and whether anything was changed,
-// goes on past errors and returns them joined.
-func ConfigureLink(ctx context.Context, spec LinkSpec) (Link, bool, error) {
+// usable at once. It goes on past errors and returns them joined.
+func ConfigureLink(ctx context.Context, spec LinkSpec) (LinkResult, error) {
 	link, err := netlink.LinkByName(spec.Name)
 	if err != nil {
-		return Link{}, false, fmt.Errorf("interface %s: %w", spec.Name, err)
+		return LinkResult{}, fmt.Errorf("interface %s: %w", spec.Name, err)
 	}
+	var res LinkResult
 	var errs []error
-	changed := false
-	do := func(what string, err error) {
+	do := func(count *int, what string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("interface %s: %s: %w", spec.Name, what, err))
 			return
 		}
-		changed = true
+		*count++
 		klog.FromContext(ctx).Info("Interface changed", "interface", spec.Name, "change", what)
 	}
 	if spec.MTU != 0 && link.Attrs().MTU != spec.MTU {
-		do(fmt.Sprintf("set MTU %d", spec.MTU), netlink.LinkSetMTU(link, spec.MTU))
+		do(&res.Changes, fmt.Sprintf("set MTU %d", spec.MTU), netlink.LinkSetMTU(link, spec.MTU))
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
-		do("set up", netlink.LinkSetUp(link))
+		do(&res.Changes, "set up", netlink.LinkSetUp(link))
 	}
 	have, err := listAddresses(link)
 	if err != nil {
@@ -88,16 +96,17 @@ func ConfigureLink(ctx context.Context, spec LinkSpec) (Link, bool, error) {
 	} else {
 		add, remove := diffAddresses(spec.Addresses, have)
 		for _, p := range add {
-			do("add address "+p.String(), addAddress(link, Address{Prefix: p}))
+			do(&res.Addresses, "add address "+p.String(), addAddress(link, Address{Prefix: p}))
 		}
 		for _, p := range remove {
-			do("remove address "+p.String(), netlink.AddrDel(link, &netlink.Addr{IPNet: toIPNet(p)}))
+			do(&res.Addresses, "remove address "+p.String(), netlink.AddrDel(link, &netlink.Addr{IPNet: toIPNet(p)}))
 		}
 	}
 	if link, err = netlink.LinkByName(spec.Name); err != nil {
-		return Link{}, changed, errors.Join(append(errs, fmt.Errorf("interface %s: %w", spec.Name, err))...)
+		return res, errors.Join(append(errs, fmt.Errorf("interface %s: %w", spec.Name, err))...)
 	}
-	return toLink(link), changed, errors.Join(errs...)
+	res.Link = toLink(link)
+	return res, errors.Join(errs...)
 }
 
 // diffAddresses compares the wanted addresses of an interface with those it has.

@@ -138,12 +138,25 @@ func TestGatewayLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		spec := LinkSpec{Name: "wm-gw0", MTU: 1450, Addresses: []netip.Prefix{pfx("10.10.1.1/24"), pfx("fd10:0:0:1::1/64")}}
-		l, changed, err := ConfigureLink(t.Context(), spec)
-		if err != nil || !changed || l.MTU != 1450 {
-			t.Fatalf("%+v, %v, %v", l, changed, err)
-		}
-		if _, changed, err := ConfigureLink(t.Context(), spec); changed || err != nil {
-			t.Errorf("second time: %v, %v", changed, err)
+		for _, step := range []struct {
+			script string
+			want   LinkResult
+		}{
+			{"true", LinkResult{Changes: 2, Addresses: 3}},
+			{"true", LinkResult{}},
+			{"ip link set wm-gw0 mtu 1400", LinkResult{Changes: 1}},
+			{"ip address flush dev wm-gw0 scope global", LinkResult{Addresses: 2}},
+			{"ip link set wm-gw0 down", LinkResult{Changes: 1, Addresses: 1}},
+		} {
+			node.Exec(t, step.script)
+			got, err := ConfigureLink(t.Context(), spec)
+			if err != nil || got.Link.Name != "wm-gw0" || got.Link.MTU != 1450 {
+				t.Fatalf("after %s: %+v, %v", step.script, got, err)
+			}
+			got.Link = Link{}
+			if diff := cmp.Diff(step.want, got); diff != "" {
+				t.Errorf("after %s (-want +got):\n%s", step.script, diff)
+			}
 		}
 		got := node.Exec(t, "ip -br address show dev wm-gw0")
 		for _, want := range []string{"10.10.1.1/24", "fd10:0:0:1::1/64", "fe80::857:4dff:fe00:1/64"} {

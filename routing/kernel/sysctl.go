@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ type SysctlParams struct {
 	// of further next hops. Interfaces that do not exist are passed over.
 	Interfaces []string
 	Families   []routing.Family
+	// Switched is the NIC that a userspace switch has, as UplinkMover keeps it;
+	// empty if there is none.
+	Switched string
 }
 
 type sysctl struct{ path, value string }
@@ -38,26 +42,45 @@ type sysctl struct{ path, value string }
 // interfaces that are not concerned, such as one without carrier. It returns
 // what it changed ("path=value"), goes on past errors and returns them joined.
 func EnsureSysctls(ctx context.Context, p SysctlParams) ([]string, error) {
-	if p.Root == "" {
-		p.Root = "/proc/sys"
+	return writeSysctls(ctx, p.root(), p.wanted())
+}
+
+// driftedSysctls returns the paths of those that EnsureSysctls would write.
+func driftedSysctls(p SysctlParams) []string {
+	var out []string
+	for _, s := range p.wanted() {
+		// What cannot be read is reported by whoever is to write it.
+		if have, err := readSysctl(p.root(), s.path); err == nil && have != s.value {
+			out = append(out, s.path)
+		}
 	}
-	dirs, _ := os.ReadDir(filepath.Join(p.Root, "net/ipv6/conf")) // none without IPv6
+	return out
+}
+
+func (p SysctlParams) root() string { return cmp.Or(p.Root, sysctlRoot) }
+
+// wanted reads what the values depend on.
+func (p SysctlParams) wanted() []sysctl {
+	dirs, _ := os.ReadDir(filepath.Join(p.root(), "net/ipv6/conf")) // none without IPv6
 	var all []string
 	for _, d := range dirs {
 		if n := d.Name(); n != "all" && n != "default" && n != p.Gateway {
 			all = append(all, n)
 		}
 	}
-	return writeSysctls(ctx, p.Root, wantedSysctls(p, all, func(path string) string {
-		v, _ := readSysctl(p.Root, path)
+	return wantedSysctls(p, all, func(path string) string {
+		v, _ := readSysctl(p.root(), path)
 		return v
-	}))
+	})
 }
 
 // wantedSysctls lists the values in the order in which they must be written. all
 // are the interfaces with IPv6 but the gateway.
 func wantedSysctls(p SysctlParams, all []string, current func(path string) string) []sysctl {
 	var out []sysctl
+	if p.Switched != "" {
+		out = append(out, deaf(p.Switched)...)
+	}
 	set := func(value string, elems ...string) { out = append(out, sysctl{filepath.Join(elems...), value}) }
 	if slices.Contains(p.Families, routing.IPv4) {
 		for _, i := range append([]string{p.Gateway}, p.Interfaces...) {

@@ -64,8 +64,8 @@ func (w uplinkWorld) attach(t *testing.T) {
 
 func (w uplinkWorld) move(t *testing.T, wantChange bool) {
 	t.Helper()
-	if changed, err := w.mover.Move(t.Context()); err != nil || changed != wantChange {
-		t.Fatalf("Move: changed %v, %v; want %v", changed, err, wantChange)
+	if got, err := w.mover.Move(t.Context()); err != nil || got.Changed != wantChange {
+		t.Fatalf("Move: %+v, %v; want change %v", got, err, wantChange)
 	}
 }
 

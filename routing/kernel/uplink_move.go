@@ -49,32 +49,53 @@ var deafNIC = [...]sysctl{
 
 const sysctlRoot = "/proc/sys"
 
+// deaf are the sysctls of the NIC of that name.
+func deaf(nic string) []sysctl {
+	var out []sysctl
+	for _, d := range deafNIC {
+		out = append(out, sysctl{fmt.Sprintf(d.path, nic), d.value})
+	}
+	return out
+}
+
+// MoveResult is what Move achieved.
+type MoveResult struct {
+	Changed bool
+	// MTU and MAC are what the bridge is to have.
+	MTU int
+	MAC string
+	// Link counts what was not so of the bridge: MTU, MAC, being up. Sysctls are
+	// those of the NIC that were changed.
+	Link    int
+	Sysctls []string
+}
+
 // Move makes the bridge the uplink: it moves what the NIC has, or restores
 // what was saved when the switch has made the bridge anew, or finishes a move
-// that was interrupted. It returns whether it changed anything; when all is in
-// place it writes nothing. The NIC should be a port of the bridge already.
+// that was interrupted. When all is in place it writes nothing. The NIC should be a port of the bridge already.
 //
 // Nothing is taken from the NIC before the bridge has all of it. Routes change
 // over in place, the agent's own among them.
-func (m *UplinkMover) Move(ctx context.Context) (bool, error) {
+func (m *UplinkMover) Move(ctx context.Context) (MoveResult, error) {
+	var res MoveResult
 	nic, bridge, err := m.links()
 	if err != nil {
-		return false, err
+		return res, err
 	}
 	st, err := loadState(m.p.StateFile)
 	if err != nil {
-		return false, err
+		return res, err
 	}
 	if st != nil && st.NIC != m.p.NIC {
-		return false, fmt.Errorf("moving uplink %s: the addresses of %s are still on %s", m.p.NIC, st.NIC, st.Bridge)
+		return res, fmt.Errorf("moving uplink %s: the addresses of %s are still on %s", m.p.NIC, st.NIC, st.Bridge)
 	}
 	s := situation{state: st, bridgeIndex: bridge.Attrs().Index, bridgeUp: bridge.Attrs().Flags&net.FlagUp != 0}
 	if s.nic, s.bridge, s.bootID, err = m.read(nic, bridge); err != nil {
-		return false, err
+		return res, err
 	}
 	want := s.want()
 	if !want.usable() {
-		return false, fmt.Errorf("moving uplink: neither %s nor %s nor %s has an address", m.p.NIC, m.p.Bridge, m.p.StateFile)
+		return res, fmt.Errorf("moving uplink: neither %s nor %s nor %s has an address", m.p.NIC, m.p.Bridge, m.p.StateFile)
 	}
 	next := uplinkState{
 		Version: stateVersion, NIC: m.p.NIC, Bridge: m.p.Bridge, BootID: s.bootID,
@@ -83,14 +104,16 @@ func (m *UplinkMover) Move(ctx context.Context) (bool, error) {
 	if st != nil && st.BootID == s.bootID {
 		next.NICSysctls, next.NICOffloads = st.NICSysctls, st.NICOffloads
 	} else if next.NICSysctls, next.NICOffloads, err = readNIC(m.p.NIC); err != nil {
-		return false, err
+		return res, err
 	}
 	plan := planMove(want, s.nic, s.bridge)
-	idle := len(plan.addAddresses)+len(plan.putRoutes)+len(plan.dropAddresses) == 0 && s.bridgeUp &&
-		s.bridge.MTU == want.MTU && s.bridge.MAC == want.MAC
+	res.MTU, res.MAC = want.MTU, want.MAC
+	res.Link = b2i(!s.bridgeUp) + b2i(s.bridge.MTU != want.MTU) + b2i(s.bridge.MAC != want.MAC)
+	idle := len(plan.addAddresses)+len(plan.putRoutes)+len(plan.dropAddresses)+res.Link == 0
 	if idle && st != nil && st.BootID == s.bootID && st.BridgeIndex == next.BridgeIndex && st.Config.equal(next.Config) {
-		changed, err := m.deafen(ctx)
-		return changed, err
+		res.Sysctls, err = m.deafen(ctx)
+		res.Changed = len(res.Sysctls) > 0
+		return res, err
 	}
 	if !idle {
 		klog.FromContext(ctx).Info("Moving uplink", "nic", m.p.NIC, "bridge", m.p.Bridge,
@@ -98,19 +121,21 @@ func (m *UplinkMover) Move(ctx context.Context) (bool, error) {
 		moving := next
 		moving.BridgeIndex = 0
 		if err := saveState(m.p.StateFile, moving); err != nil {
-			return false, err
+			return res, err
 		}
+		res.Changed = true
 		if err := m.fill(ctx, bridge, want, plan, next.NICSysctls); err != nil {
-			return true, fmt.Errorf("moving uplink %s to %s: %w", m.p.NIC, m.p.Bridge, err)
+			return res, fmt.Errorf("moving uplink %s to %s: %w", m.p.NIC, m.p.Bridge, err)
 		}
 	}
+	res.Changed = true
 	if err := dropAddresses(nic, plan.dropAddresses); err != nil {
-		return true, fmt.Errorf("moving uplink %s to %s: %w", m.p.NIC, m.p.Bridge, err)
+		return res, fmt.Errorf("moving uplink %s to %s: %w", m.p.NIC, m.p.Bridge, err)
 	}
-	if _, err := m.deafen(ctx); err != nil {
-		return true, err
+	if res.Sysctls, err = m.deafen(ctx); err != nil {
+		return res, err
 	}
-	return true, saveState(m.p.StateFile, next)
+	return res, saveState(m.p.StateFile, next)
 }
 
 // Return makes the NIC the uplink again and forgets what was saved. The
@@ -215,13 +240,9 @@ func readNIC(nic string) (map[string]string, offloads, error) {
 
 // deafen keeps the kernel from hearing a second time on the NIC what the
 // switch delivers on the bridge.
-func (m *UplinkMover) deafen(ctx context.Context) (bool, error) {
-	var want []sysctl
-	for _, d := range deafNIC {
-		want = append(want, sysctl{fmt.Sprintf(d.path, m.p.NIC), d.value})
-	}
-	changed, err := writeSysctls(ctx, sysctlRoot, want)
-	return len(changed) > 0, errors.Join(err, writeOffloads(m.p.NIC, offloads{}))
+func (m *UplinkMover) deafen(ctx context.Context) ([]string, error) {
+	changed, err := writeSysctls(ctx, sysctlRoot, deaf(m.p.NIC))
+	return changed, errors.Join(err, writeOffloads(m.p.NIC, offloads{}))
 }
 
 // fill gives the bridge everything. It stops before it takes anything away.

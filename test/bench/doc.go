@@ -5,10 +5,10 @@
 // limit of the same Open vSwitch and beside a Linux bridge, `make bench-cni` the
 // attaching of Pods beside the plugins bridge and host-local, `make
 // bench-policy-latency` how soon a policy is in force, `make bench-services` what
-// Services cost beside connections to Pods and beside kube-proxy; and, without a lab, `make
-// bench-policy` the computation of policies, and `make bench-flows` how they get
-// into Open vSwitch. The results are in out/bench, and in docs/benchmarks.md after
-// `make docs-tables`.
+// Services cost beside connections to Pods and beside kube-proxy; and, without a lab,
+// `make bench-policy` the computation of policies, `make bench-flows` how they get
+// into Open vSwitch, and `make bench-bgp` how routes get from BGP into the kernel. The
+// results are in out/bench, and in docs/benchmarks.md after `make docs-tables`.
 //
 // Everything is tests with the build tag bench; they take root. Measurements of
 // what is compared alternate, several rounds of short ones, and the median

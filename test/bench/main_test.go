@@ -24,7 +24,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	host.Main() // does not return when this process is a host of a lab
+	host.Main()       // does not return when this process is a host of a lab
+	routeServerMain() // nor when it is a route server
 	flag.Parse()
 	os.Exit(m.Run())
 }
