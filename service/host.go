@@ -23,6 +23,8 @@ type Host struct {
 	// endpoints, of the node with InternalLocal at ClusterIPs, and with ExternalLocal
 	// at the others.
 	Announced []Announcement
+	// Addrs are all at which the node serves Services, NodePorts left out.
+	Addrs []netip.Addr
 }
 
 // NodePort is a port at addresses of the node.
@@ -84,6 +86,12 @@ func (c *Compiler) Host() (h Host, changed bool) {
 	}
 	slices.SortFunc(h.Routes, netip.Addr.Compare)
 	h.Routes = slices.Compact(h.Routes)
+	h.Addrs = slices.Clone(h.Routes)
+	for _, a := range h.Aliases {
+		h.Addrs = append(h.Addrs, a.At.Addr())
+	}
+	slices.SortFunc(h.Addrs, netip.Addr.Compare)
+	h.Addrs = slices.Compact(h.Addrs)
 	slices.SortFunc(h.NodePorts, func(a, b NodePort) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})

@@ -92,6 +92,8 @@ type Agent struct {
 	// serviceLoop follows the Services of the cluster.
 	serviceLoop *reconcile.Loop
 	serviceHost *serviceHost
+	served      *servedAddresses
+	drain       *drainer
 	forgetter   *forgetter
 	affinity    *affinity
 	// serviceEvents says what is wrong with Services, serviceHealth answers load
@@ -194,6 +196,8 @@ func New(p Params) (*Agent, error) {
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.acks = newAcknowledger(clients, p.NodeName)
+	a.served = &servedAddresses{file: a.servedFile(), mark: mark}
+	a.drain = a.newDrainer(mark)
 	a.newServices(mark)
 	a.cni, err = cniserver.New(cniserver.Params{
 		SocketPath: filepath.Join(p.RunDir, "cni.sock"),
@@ -278,7 +282,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		a.health.set("plan", err)
 	}
 	if err == nil {
-		a.metrics.plan(plan)
+		a.metrics.plan(plan, seen.world.Drain)
 		err = a.apply(ctx, seen.world, plan)
 		a.announceSettings(seen, plan)
 	}

@@ -5,6 +5,7 @@ package agent
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waymark-net/waymark/internal/drain"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/routing/kernel"
 )
@@ -16,6 +17,7 @@ type metrics struct {
 	paths        *prometheus.GaugeVec
 	problems     prometheus.Gauge
 	kubeProxy    prometheus.Gauge
+	drain        *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -41,7 +43,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "1 if rules of kube-proxy are on the node although Waymark serves all of Services, else 0.",
 		}),
 	}
-	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy)
+	m.drain = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "waymark_bgp_drain",
+		Help: "1 for the phase in which the node announces addresses of Services, else 0: None as ever, Leaving as what is to be used last, Withdrawn not at all.",
+	}, []string{"phase"})
+	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy, m.drain)
 	return m
 }
 
@@ -51,7 +57,10 @@ func (m *metrics) routes(r kernel.RouteResult) {
 	m.routeChanges.WithLabelValues("remove").Add(float64(len(r.Removed)))
 }
 
-func (m *metrics) plan(p *Plan) {
+func (m *metrics) plan(p *Plan, phase drain.Phase) {
+	for _, d := range drain.Phases() {
+		m.drain.WithLabelValues(string(d)).Set(b2f(d == phase))
+	}
 	m.paths.Reset()
 	for _, path := range p.Paths {
 		m.paths.WithLabelValues(path.Family.String(), string(path.Kind)).Inc()

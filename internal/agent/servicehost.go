@@ -251,7 +251,11 @@ func (a *Agent) newServices(mark func()) {
 	})
 	a.services = newServiceSwitch(serviceSwitchParams{
 		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
-		forget: a.forgetter.add, forgetThese: a.flows.ForgetConnections, connections: a.trackedConnections, host: a.serviceHost.set, problems: problems,
+		forget: a.forgetter.add, forgetThese: a.flows.ForgetConnections, connections: a.trackedConnections, problems: problems,
+		host: func(h service.Host) {
+			a.serviceHost.set(h)
+			a.served.set(h)
+		},
 	})
 	a.affinity = newAffinity(a.flows, a.services.longAffinity)
 }

@@ -32,6 +32,11 @@ func (c Cluster) Host() service.Host {
 		}
 		h.Announced = append(h.Announced, c.announced(s)...)
 	}
+	h.Addrs = slices.Clone(h.Routes)
+	for _, a := range h.Aliases {
+		h.Addrs = append(h.Addrs, a.At.Addr())
+	}
+	h.Addrs = sorted(h.Addrs, netip.Addr.Compare)
 	h.Routes = sorted(h.Routes, netip.Addr.Compare)
 	h.NodePorts = sorted(h.NodePorts, CompareNodePorts)
 	h.Aliases = sorted(h.Aliases, CompareAliases)

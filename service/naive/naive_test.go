@@ -237,6 +237,7 @@ func TestHost(t *testing.T) {
 		Aliases:   aliases("192.0.2.1", "198.51.100.1", "198.51.100.2"),
 		Announced: []service.Announcement{inside, announced(service.ExternalIP, "192.0.2.1"),
 			announced(service.ExternalIP, "198.51.100.1"), announced(service.LoadBalancerIP, "198.51.100.2")},
+		Addrs: []netip.Addr{addr("10.96.0.1"), addr("192.0.2.1"), addr("198.51.100.1"), addr("198.51.100.2")},
 	}
 	for _, c := range []struct {
 		name    string
