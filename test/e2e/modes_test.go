@@ -66,6 +66,8 @@ func TestDualStack(t *testing.T) {
 	check(t, "rollover", func(t *testing.T) { checkRollover(t, lab, 3) })
 	check(t, "serviceagents", func(t *testing.T) { checkServiceAgents(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
+	check(t, "announce", func(t *testing.T) { checkAnnounce(t, lab) })
+	check(t, "drain", func(t *testing.T) { checkDrain(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
 	check(t, "churn", func(t *testing.T) { checkChurn(t, lab, 10) })
 	check(t, "nodes", func(t *testing.T) { checkNodes(t, lab) })
