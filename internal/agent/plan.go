@@ -218,6 +218,9 @@ func (p *Plan) announceServices(w World) {
 			p.NotAnnounced = append(p.NotAnnounced, a.Prefix.Addr())
 			continue
 		}
+		if a.Prefix.Addr().Is6() && !p.Local.Address(routing.IPv6).IsValid() {
+			continue // nothing can be its next hop
+		}
 		a.GracefulShutdown = w.Drain == drain.Leaving
 		p.BGP.Advertisements = append(p.BGP.Advertisements, a)
 	}
