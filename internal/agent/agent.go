@@ -196,8 +196,6 @@ func New(p Params) (*Agent, error) {
 	a.pods = newPodSwitch(a.vsdb, a.flows, a.policies.enforcer)
 	a.status = newStatusWriter(clients, p.NodeName)
 	a.acks = newAcknowledger(clients, p.NodeName)
-	a.served = &servedAddresses{file: a.servedFile(), mark: mark}
-	a.drain = a.newDrainer(mark)
 	a.newServices(mark)
 	a.cni, err = cniserver.New(cniserver.Params{
 		SocketPath: filepath.Join(p.RunDir, "cni.sock"),

@@ -230,6 +230,7 @@ func serviceNode(zone string, w World, p *Plan) service.Node {
 
 // newServices wires what serves Services. mark asks for a run of the node loop.
 func (a *Agent) newServices(mark func()) {
+	a.served, a.drain = &servedAddresses{file: a.servedFile(), mark: mark}, a.newDrainer(mark)
 	a.serviceEvents = kube.NewServiceEvents(kube.ServiceEventsParams{
 		Recorder: a.status.recorder, Object: a.cluster.Object, Snapshot: a.watcher.Snapshot, NodeName: a.p.NodeName,
 	})

@@ -154,7 +154,9 @@ func pathsOf(ctx context.Context, lab *cluster.Lab, a netip.Addr) (map[netip.Add
 // checkDrain takes a node that serves a Service out from under the connections of a
 // client behind the router: in order, and as it is without.
 func checkDrain(t *testing.T, lab *cluster.Lab) {
-	const node, other = "n1", "n2"
+	// patience of the client: less than until its kernel sends the first packet again,
+	// by when a router may have found another node.
+	const node, other, patience = "n1", "n2", "900ms"
 	s := newServices(t, lab)
 	hashPorts(t, lab)
 	both, left := members("b@"+node, "b@"+other), members("b@"+other)
@@ -173,7 +175,7 @@ func checkDrain(t *testing.T, lab *cluster.Lab) {
 	there(t, node, other)
 	underLoad := func(t *testing.T, drain func(t *testing.T)) map[string][]connect.Report {
 		t.Helper()
-		tr := startConnects(t, []client{outside}, 100, "-timeout", answerTime)
+		tr := startConnects(t, []client{outside}, 100, "-timeout", patience)
 		drain(t)
 		// What breaks late is seen, too.
 		there(t, other)
@@ -184,7 +186,7 @@ func checkDrain(t *testing.T, lab *cluster.Lab) {
 		recordAnswered(t, underLoad(t, func(t *testing.T) {
 			kubectl(t, lab, "cordon", node)
 			there(t, other)
-			awaitPaths(t, lab, a.balanced, node, "gracefulShutdown")
+			awaitPaths(t, lab, a.balanced, node, "graceful-shutdown")
 			awaitPaths(t, lab, a.balanced, node, "")
 			checkPodCIDRsStay(t, lab, node)
 			a.serve(t, left...)
