@@ -34,6 +34,9 @@ var wellKnown = map[string]uint32{
 // with which long-lived graceful restart was agreed on, which nodes never offer.
 var llgrStale = Community{Parts: [3]uint32{65535, 6}}
 
+// gracefulShutdown is GRACEFUL_SHUTDOWN (RFC 8326).
+var gracefulShutdown = Community{Parts: [3]uint32{65535, 0}}
+
 // ParseCommunity reads a community as people write it: 64512:100, 64512:1:2 or
 // a well-known name.
 func ParseCommunity(text string) (Community, error) {

@@ -14,6 +14,10 @@ type Attributes struct {
 	// Prepend is how often the node's ASN is in the AS path besides the once
 	// that it always is, towards eBGP peers.
 	Prepend int
+	// GracefulShutdown asks routers for their other routes, if they have any
+	// (RFC 8326): GRACEFUL_SHUTDOWN is among the communities, and iBGP peers are
+	// sent the local preference 0, whatever else is said of it.
+	GracefulShutdown bool
 }
 
 // ExportRule is what one peer gets of the advertisements that are for it.
@@ -45,6 +49,9 @@ func (r ExportRule) Apply(a Attributes) Attributes {
 	}
 	if r.Prepend != nil {
 		a.Prepend = *r.Prepend
+	}
+	if a.GracefulShutdown {
+		a.Communities, a.LocalPref = UnionCommunities(a.Communities, []Community{gracefulShutdown}), 0
 	}
 	return a
 }

@@ -23,6 +23,7 @@ const (
 	FilterOwnPrefix   FilterReason = "OwnPrefix"      // our own Pod CIDR or a part of it
 	FilterNodeAddress FilterReason = "NodeAddress"    // the address of a node, ours included
 	FilterOnLink      FilterReason = "OnLinkNetwork"  // a network the node is attached to, or a part of it
+	FilterService     FilterReason = "ServiceAddress" // the address of a Service, which every node serves itself: normal
 	FilterDefault     FilterReason = "DefaultRoute"   // a default route that was not asked for
 	FilterOutside     FilterReason = "OutsideCluster" // not in a Pod CIDR nor in the peer's list
 	FilterMaxPrefixes FilterReason = "MaxPrefixes"    // more than the peer may announce
@@ -88,6 +89,8 @@ type ImportScope struct {
 	Links []Link
 	// NodeAddresses are the addresses of all nodes.
 	NodeAddresses []netip.Addr
+	// ServiceAddresses are those of all Services.
+	ServiceAddresses []netip.Addr
 }
 
 // ImportFilter decides which routes of a peer are used. It is immutable.
@@ -97,6 +100,8 @@ type ImportFilter struct {
 	own     prefixSet
 	nodes   map[netip.Addr]struct{}
 	local   map[netip.Addr]struct{}
+	// services serve at every node alike.
+	services map[netip.Addr]struct{}
 }
 
 // NewImportFilter prepares a scope for fast use: a filter serves many peers
@@ -105,6 +110,11 @@ func NewImportFilter(s ImportScope) *ImportFilter {
 	f := &ImportFilter{
 		nodes: make(map[netip.Addr]struct{}, len(s.NodeAddresses)),
 		local: make(map[netip.Addr]struct{}),
+
+		services: make(map[netip.Addr]struct{}, len(s.ServiceAddresses)),
+	}
+	for _, a := range s.ServiceAddresses {
+		f.services[a] = struct{}{}
 	}
 	f.cluster.add(s.ClusterCIDRs...)
 	f.own.add(s.Local.PodCIDRs...)
@@ -148,6 +158,8 @@ func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterRea
 		return false, FilterOwnPrefix
 	case f.isNode(prefix):
 		return false, FilterNodeAddress
+	case f.isService(prefix):
+		return false, FilterService
 	case f.onLink.covers(prefix):
 		return false, FilterOnLink
 	case f.cluster.covers(prefix):
@@ -188,6 +200,21 @@ func (f *ImportFilter) isNode(p netip.Prefix) bool {
 	}
 	_, ok := f.nodes[p.Addr()]
 	return ok
+}
+
+func (f *ImportFilter) isService(p netip.Prefix) bool {
+	if !p.IsSingleIP() {
+		return false
+	}
+	_, ok := f.services[p.Addr()]
+	return ok
+}
+
+// Foreign says whether an address is neither a node's nor among those of Pods, so
+// that it may be announced as that of a Service.
+func (f *ImportFilter) Foreign(a netip.Addr) bool {
+	p := netip.PrefixFrom(a, a.BitLen())
+	return !f.isNode(p) && !f.cluster.covers(p)
 }
 
 // prefixSet answers whether a prefix lies in any of its members in as many

@@ -16,6 +16,8 @@ func testScope() ImportScope {
 		Local:         n1,
 		Links:         uplinks,
 		NodeAddresses: addrList("10.1.0.1", "10.1.0.2", "10.2.0.3", "fd01::1", "fd01::2", "fd02::3", "10.20.0.9"),
+
+		ServiceAddresses: addrList("10.96.0.1", "172.16.0.9", "2001:db8:1::9"),
 	}
 }
 
@@ -50,6 +52,12 @@ func TestAccept(t *testing.T) {
 		{prefix: "10.2.0.3/32", rule: asked, want: FilterNodeAddress},
 		{prefix: "fd02::3/128", want: FilterNodeAddress},
 		{prefix: "10.20.0.9/32", want: FilterNodeAddress}, // inside a Pod CIDR
+
+		{prefix: "10.96.0.1/32", want: FilterService},
+		{prefix: "10.96.0.1/32", rule: asked, want: FilterService}, // asked for or not
+		{prefix: "2001:db8:1::9/128", rule: asked, want: FilterService},
+		{prefix: "10.96.0.2/32", want: FilterOutside},
+		{prefix: "10.96.0.0/31", rule: asked}, // wider: the node's own is used first
 
 		{prefix: "10.1.0.0/24", rule: asked, want: FilterOnLink},
 		{prefix: "10.1.0.128/25", rule: asked, want: FilterOnLink},

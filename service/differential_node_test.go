@@ -389,6 +389,7 @@ func (n *node) host() error {
 		Aliases:      slices.SortedFunc(slices.Values(n.told.Aliases), naive.CompareAliases),
 		HealthChecks: slices.SortedFunc(slices.Values(n.told.HealthChecks), naive.CompareHealthChecks),
 		Announced:    slices.SortedFunc(slices.Values(n.told.Announced), naive.CompareAnnouncements),
+		Addrs:        n.told.Addrs,
 	}
 	if d := cmp.Diff(n.cluster.Host(), told, addrs, addrPorts); d != "" {
 		return fmt.Errorf("the host (-want +got):\n%s", d)

@@ -19,9 +19,12 @@ type Host struct {
 	Aliases   []Alias
 	// HealthChecks are the ports at which load balancers ask for endpoints.
 	HealthChecks []HealthCheck
-	// Announced are the addresses to the outside that the node may announce:
-	// where the Service has endpoints, of the node with ExternalLocal.
+	// Announced are the addresses that the node may announce: where the Service has
+	// endpoints, of the node with InternalLocal at ClusterIPs, and with ExternalLocal
+	// at the others.
 	Announced []Announcement
+	// Addrs are all at which the node serves Services, NodePorts left out.
+	Addrs []netip.Addr
 }
 
 // NodePort is a port at addresses of the node.
@@ -45,10 +48,24 @@ type HealthCheck struct {
 	Endpoints int
 }
 
-// Announcement is an address of a Service to the outside.
+// AddressKind says what an address is to a Service.
+type AddressKind string
+
+// The kinds of address, as the API of Kubernetes calls them.
+const (
+	ClusterIP      AddressKind = "ClusterIP"
+	ExternalIP     AddressKind = "ExternalIP"
+	LoadBalancerIP AddressKind = "LoadBalancerIP"
+)
+
+// Announcement is an address of a Service that the node may announce. One that is
+// of several kinds is there once for each.
 type Announcement struct {
 	Key  Key
 	Addr netip.Addr
+	Kind AddressKind
+	// Labels are the Service's. They are not changed.
+	Labels map[string]string
 }
 
 // Host returns what the Services asked of the node at the last Flush, in order,
@@ -69,6 +86,12 @@ func (c *Compiler) Host() (h Host, changed bool) {
 	}
 	slices.SortFunc(h.Routes, netip.Addr.Compare)
 	h.Routes = slices.Compact(h.Routes)
+	h.Addrs = slices.Clone(h.Routes)
+	for _, a := range h.Aliases {
+		h.Addrs = append(h.Addrs, a.At.Addr())
+	}
+	slices.SortFunc(h.Addrs, netip.Addr.Compare)
+	h.Addrs = slices.Compact(h.Addrs)
 	slices.SortFunc(h.NodePorts, func(a, b NodePort) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})
@@ -99,10 +122,8 @@ func (c *Compiler) hostOf(s *compiled) Host {
 				h.Aliases = append(h.Aliases, Alias{f.protocol, netip.AddrPortFrom(o.addr, f.port), to})
 			}
 		}
-		if to.IsValid() && c.announced(k, s, to) {
-			h.Announced = append(h.Announced, Announcement{k, o.addr})
-		}
 	}
+	h.Announced = c.announcements(k, s)
 	if s.service.HealthCheckPort != 0 && s.service.ExternalLocal {
 		h.HealthChecks = append(h.HealthChecks, HealthCheck{k, s.service.HealthCheckPort, s.readyHere(c.node)})
 	}
@@ -116,11 +137,31 @@ func (c *Compiler) ownsNodePort(k Key, s *compiled, p Port) bool {
 	})
 }
 
+// announcements are the addresses of a Service that the node may announce.
+func (c *Compiler) announcements(k Key, s *compiled) []Announcement {
+	var out []Announcement
+	add := func(kind AddressKind, addrs []netip.Addr) {
+		for i, a := range addrs {
+			at := a
+			if kind != ClusterIP {
+				at = c.aliases.of[a]
+			}
+			if at.IsValid() && c.announced(k, s, at) && !slices.Contains(addrs[:i], a) {
+				out = append(out, Announcement{k, a, kind, s.service.Labels})
+			}
+		}
+	}
+	add(LoadBalancerIP, s.service.LoadBalancerIPs)
+	add(ExternalIP, s.service.ExternalIPs)
+	add(ClusterIP, s.service.ClusterIPs)
+	return out
+}
+
 // announced reports whether a client from outside would get an endpoint of any
-// port that a Service has at the alias of an address.
-func (c *Compiler) announced(k Key, s *compiled, alias netip.Addr) bool {
+// port that a Service has at an address as the switch sees it.
+func (c *Compiler) announced(k Key, s *compiled, at netip.Addr) bool {
 	return slices.ContainsFunc(s.frontends, func(f frontend) bool {
-		return f.addr == alias && f.outside != refused && f.outside != ignored && c.places.owner(f.place) == k
+		return f.addr == at && f.outside != refused && f.outside != ignored && c.places.owner(f.place) == k
 	})
 }
 

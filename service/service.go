@@ -5,6 +5,7 @@ package service
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -49,6 +50,8 @@ func (p Protocol) String() string {
 // handed on.
 type Service struct {
 	Key
+	// Labels are those of its object, by which it may be chosen to be announced.
+	Labels map[string]string
 	// ClusterIPs are its addresses inside the cluster, at most one a family.
 	ClusterIPs []netip.Addr
 	// ExternalIPs and LoadBalancerIPs are addresses to the outside: of
@@ -114,7 +117,7 @@ func (n Node) equal(o Node) bool {
 func (s Service) Equal(o Service) bool {
 	return s.Key == o.Key && s.PublishNotReady == o.PublishNotReady && s.Affinity == o.Affinity &&
 		s.InternalLocal == o.InternalLocal && s.ExternalLocal == o.ExternalLocal && s.HealthCheckPort == o.HealthCheckPort &&
-		slices.Equal(s.ClusterIPs, o.ClusterIPs) && slices.Equal(s.ExternalIPs, o.ExternalIPs) &&
+		maps.Equal(s.Labels, o.Labels) && slices.Equal(s.ClusterIPs, o.ClusterIPs) && slices.Equal(s.ExternalIPs, o.ExternalIPs) &&
 		slices.Equal(s.LoadBalancerIPs, o.LoadBalancerIPs) && slices.Equal(s.SourceRanges, o.SourceRanges) &&
 		slices.EqualFunc(s.Ports, o.Ports, Port.equal)
 }

@@ -13,6 +13,7 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=waymark
 // +kubebuilder:printcolumn:name="PodCIDRs",type=boolean,JSONPath=`.spec.podCIDRs`
+// +kubebuilder:printcolumn:name="Services",type=string,JSONPath=`.spec.services`
 // +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.spec.peers`
 // +kubebuilder:printcolumn:name="Communities",type=string,JSONPath=`.spec.communities`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -35,6 +36,8 @@ type BGPAdvertisementList struct {
 }
 
 // BGPAdvertisementSpec says what is advertised, by whom and to whom.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.serviceSelector) || has(self.services) && size(self.services) > 0",message="serviceSelector chooses among Services whose addresses are advertised: services must name kinds of addresses"
 type BGPAdvertisementSpec struct {
 	// nodeSelector selects the nodes that advertise. Without it, every node.
 	//
@@ -55,6 +58,24 @@ type BGPAdvertisementSpec struct {
 	// +optional
 	// +kubebuilder:default=true
 	PodCIDRs *bool `json:"podCIDRs,omitempty"`
+
+	// services are the kinds of addresses of Services that are advertised, as
+	// prefixes of one address: ClusterIP, ExternalIP (of spec.externalIPs) and
+	// LoadBalancerIP (of status.loadBalancer). A node advertises an address only
+	// where it can serve it: with externalTrafficPolicy Local, and at ClusterIPs with
+	// internalTrafficPolicy Local, where it has endpoints itself, otherwise while
+	// there are any. It takes services.mode All in the configuration.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=3
+	Services []ServiceAddress `json:"services,omitempty"`
+
+	// serviceSelector selects by their labels the Services whose addresses are
+	// advertised. Without it, or empty, every Service.
+	//
+	// +optional
+	ServiceSelector *ServiceSelector `json:"serviceSelector,omitempty"`
 
 	// communities that the routes carry: standard as 64512:100 (RFC 1997),
 	// large as 64512:1:2 (RFC 8092), or a well-known name. A router is told
@@ -94,6 +115,36 @@ type BGPAdvertisementSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
 	ASPathPrepend *int32 `json:"asPathPrepend,omitempty"`
+}
+
+// ServiceAddress is a kind of address that Services have.
+//
+// +kubebuilder:validation:Enum=ClusterIP;ExternalIP;LoadBalancerIP
+type ServiceAddress string
+
+// The kinds of addresses of Services.
+const (
+	ServiceClusterIP      ServiceAddress = "ClusterIP"
+	ServiceExternalIP     ServiceAddress = "ExternalIP"
+	ServiceLoadBalancerIP ServiceAddress = "LoadBalancerIP"
+)
+
+// ServiceSelector selects Services by their labels, all terms together. Like
+// NodeSelector it is the LabelSelector of Kubernetes with its rules stated in the
+// schema.
+type ServiceSelector struct {
+	// matchLabels are labels that a Service must have.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	MatchLabels map[string]string `json:"matchLabels,omitempty"`
+
+	// matchExpressions are conditions on labels that a Service must meet.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	MatchExpressions []NodeSelectorRequirement `json:"matchExpressions,omitempty"`
 }
 
 // Community is a BGP community in text: two numbers up to 65535, three up to

@@ -96,6 +96,8 @@ type Agent struct {
 	// serviceLoop follows the Services of the cluster.
 	serviceLoop *reconcile.Loop
 	serviceHost *serviceHost
+	served      *servedAddresses
+	drain       *drainer
 	forgetter   *forgetter
 	affinity    *affinity
 	// serviceEvents says what is wrong with Services, serviceHealth answers load
@@ -285,7 +287,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		a.health.set("plan", err)
 	}
 	if err == nil {
-		a.metrics.plan(plan)
+		a.metrics.plan(plan, seen.world.Drain)
 		err = a.apply(ctx, seen.world, plan)
 		a.announceSettings(seen, plan)
 	}

@@ -315,7 +315,9 @@ func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
 }
 
 func (a *Agent) applyBGP(ctx context.Context, _ World, p *Plan) error {
-	return a.speaker.Set(ctx, p.BGP)
+	// What is wrong with one peer must not hold up the others: they were told.
+	err := a.speaker.Set(ctx, p.BGP)
+	return errors.Join(err, a.served.told(), a.drain.told())
 }
 
 // writeFile replaces a file as a whole; nothing is written when it has the

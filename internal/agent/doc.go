@@ -9,7 +9,9 @@
 // makes the plan, and carries it out adapter by adapter; an adapter that fails
 // does not stop the others. Watchers and informers only mark that loop dirty.
 //
-// A loop of its own follows the cluster's Services, one owner of flows each.
+// A loop of its own follows the cluster's Services, one owner of flows each. It
+// hands their addresses to the node loop, which announces them (servedAddresses),
+// unless the node is about to leave (drainer).
 //
 // Beside the loop run the CNI server, which adds and removes Pods through
 // podSwitch, the client of the routing speaker, the OVSDB client and the OpenFlow

@@ -77,6 +77,9 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 			s.world.Remotes = append(s.world.Remotes, n.Node)
 		}
 	}
+	addresses := a.served.get(ctx)
+	s.world.ServiceAddresses = addresses.Addrs
+	leaving := "" // a node that announces no Services has nothing to do before
 	asn, err := conf.BGP.NodeASN(s.node.Labels)
 	if err != nil {
 		s.notes = append(s.notes, err.Error())
@@ -84,10 +87,13 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		s.world.ASN = asn
 		s.world.Peers, s.peers = snapshot.Peers(s.node, conf.BGP)
 		s.world.PeersIncomplete = slices.ContainsFunc(s.peers, func(p kube.PeerProblem) bool { return p.Reason == kube.ReasonSecretMissing })
-		var wrong []string
-		s.world.Advertisements, wrong = snapshot.Advertisements(s.node, s.world.Peers)
-		s.notes = append(s.notes, wrong...)
+		ads := snapshot.Advertisements(s.node, s.world.Peers, addresses.Announced)
+		s.advertisements(ads)
+		if ads.SelectServices {
+			leaving = s.node.WhyLeaving(conf.BGP.Drain.OnCordon)
+		}
 	}
+	s.world.Drain = a.drain.look(ctx, leaving, conf.BGP.Drain)
 	learned := a.learned()
 	s.world.Learned, s.world.Converged = learned.Routes, learned.Converged
 	if s.world.Uplink, err = a.uplink(ctx, conf, s.node); err != nil {
@@ -96,6 +102,16 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	underlay, err := kernel.ReadUnderlay(ctx, vsdb.GatewayPort)
 	s.world.Links, s.world.Underlay = moved(s.world.Uplink, underlay)
 	return s, err
+}
+
+// advertisements are those of the BGPAdvertisements.
+func (s *sight) advertisements(ads kube.Advertisements) {
+	s.world.Advertisements, s.world.ServiceAdvertisements = ads.PodCIDRs, ads.Services
+	s.notes = append(s.notes, ads.Wrong...)
+	if mode := s.world.Config.Services.Mode; ads.SelectServices && mode != config.ServicesAll {
+		s.notes = append(s.notes, fmt.Sprintf("addresses of Services are not announced: services.mode is %s, and only with %s does the node serve them to others",
+			mode, config.ServicesAll))
+	}
 }
 
 // uplink finds the interface that leads to the other nodes.

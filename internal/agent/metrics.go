@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
+	"github.com/waymark-net/waymark/internal/drain"
 	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/ovs/openflow"
 	"github.com/waymark-net/waymark/routing/kernel"
@@ -18,6 +19,7 @@ type metrics struct {
 	paths        *prometheus.GaugeVec
 	problems     prometheus.Gauge
 	kubeProxy    prometheus.Gauge
+	drain        *prometheus.GaugeVec
 	repairs      *prometheus.CounterVec
 	wrong        *prometheus.HistogramVec
 }
@@ -56,11 +58,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"kind"}),
 	}
+	m.drain = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "waymark_bgp_drain",
+		Help: "1 for the phase in which the node announces addresses of Services, else 0: None as ever, Leaving as what is to be used last, Withdrawn not at all.",
+	}, []string{"phase"})
 	for _, k := range drift.Kinds() {
 		m.repairs.WithLabelValues(string(k))
 		m.wrong.WithLabelValues(string(k))
 	}
-	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy, m.repairs, m.wrong)
+	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy, m.drain, m.repairs, m.wrong)
 	return m
 }
 
@@ -77,7 +83,10 @@ func (m *metrics) routes(r kernel.RouteResult) {
 	m.routeChanges.WithLabelValues("remove").Add(float64(len(r.Removed)))
 }
 
-func (m *metrics) plan(p *Plan) {
+func (m *metrics) plan(p *Plan, phase drain.Phase) {
+	for _, d := range drain.Phases() {
+		m.drain.WithLabelValues(string(d)).Set(b2f(d == phase))
+	}
 	m.paths.Reset()
 	for _, path := range p.Paths {
 		m.paths.WithLabelValues(path.Family.String(), string(path.Kind)).Inc()

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/drain"
 	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ovs/pipeline"
 	"github.com/waymark-net/waymark/ovs/router"
@@ -31,6 +32,12 @@ type World struct {
 	// PeersIncomplete says that Peers leaves out some whose Secret could not be read.
 	PeersIncomplete bool
 	Advertisements  []routing.Advertisement
+	// ServiceAdvertisements are of addresses of Services that the node serves, and
+	// ServiceAddresses all addresses of Services.
+	ServiceAdvertisements []routing.Advertisement
+	ServiceAddresses      []netip.Addr
+	// Drain is how far the node is on its way out.
+	Drain drain.Phase
 	// Uplink is the interface that leads to the other nodes.
 	Uplink Uplink
 	// Links are all interfaces that lead out of the node, the uplink included,
@@ -84,6 +91,8 @@ type Plan struct {
 	TunnelRoutes []router.Route
 	Firewall     hostfw.Ruleset
 	BGP          routing.BGPConfig
+	// NotAnnounced are the addresses of Services that are somebody else's.
+	NotAnnounced []netip.Addr
 }
 
 // RemoteNode is a remote node with what is reached through the tunnel to it.
@@ -132,6 +141,7 @@ func MakePlan(w World) (*Plan, error) {
 	p.KeepRoutes = !w.Converged
 	p.Firewall = firewall(w, valid)
 	p.BGP = bgp(w, valid, ways.bgp())
+	p.announceServices(w)
 	return p, nil
 }
 
@@ -179,7 +189,7 @@ func bgp(w World, valid routing.Validation, enabled bool) routing.BGPConfig {
 	if !enabled {
 		return routing.BGPConfig{}
 	}
-	scope := routing.ImportScope{Local: valid.Local, Links: w.Links}
+	scope := routing.ImportScope{Local: valid.Local, Links: w.Links, ServiceAddresses: w.ServiceAddresses}
 	for _, n := range append([]routing.Node{valid.Local}, valid.Remotes...) {
 		scope.ClusterCIDRs = append(scope.ClusterCIDRs, n.PodCIDRs...)
 		scope.NodeAddresses = append(scope.NodeAddresses, n.Addresses...)
@@ -213,6 +223,27 @@ func peers(w World) []routing.Peer {
 		}
 	}
 	return out
+}
+
+// announceServices announces addresses of Services as far as the node is not on its
+// way out. An address of a node or a Pod stays theirs, whatever a Service says.
+func (p *Plan) announceServices(w World) {
+	if len(p.BGP.Peers) == 0 || w.Drain == drain.Withdrawn {
+		return
+	}
+	filter := routing.NewImportFilter(p.BGP.Scope)
+	for _, a := range w.ServiceAdvertisements {
+		if !filter.Foreign(a.Prefix.Addr()) {
+			p.NotAnnounced = append(p.NotAnnounced, a.Prefix.Addr())
+			continue
+		}
+		if a.Prefix.Addr().Is6() && !p.Local.Address(routing.IPv6).IsValid() {
+			continue // nothing can be its next hop
+		}
+		a.GracefulShutdown = w.Drain == drain.Leaving
+		p.BGP.Advertisements = append(p.BGP.Advertisements, a)
+	}
+	p.NotAnnounced = slices.Compact(p.NotAnnounced)
 }
 
 // advertised leaves out the prefixes of Pod CIDRs that were found bad.

@@ -245,6 +245,7 @@ func serviceNode(zone string, w World, p *Plan) service.Node {
 
 // newServices wires what serves Services. mark asks for a run of the node loop.
 func (a *Agent) newServices(mark func()) {
+	a.served, a.drain = &servedAddresses{file: a.servedFile(), mark: mark}, a.newDrainer(mark)
 	a.serviceEvents = kube.NewServiceEvents(kube.ServiceEventsParams{
 		Recorder: a.status.recorder, Object: a.cluster.Object, Snapshot: a.watcher.Snapshot, NodeName: a.p.NodeName,
 	})
@@ -267,7 +268,11 @@ func (a *Agent) newServices(mark func()) {
 	})
 	a.services = newServiceSwitch(serviceSwitchParams{
 		source: a.cluster, flows: a.flows, mark: a.serviceLoop.Mark, news: mark,
-		forget: a.forgetter.add, forgetThese: a.flows.ForgetConnections, connections: a.trackedConnections, host: a.serviceHost.set, problems: problems,
+		forget: a.forgetter.add, forgetThese: a.flows.ForgetConnections, connections: a.trackedConnections, problems: problems,
+		host: func(h service.Host) {
+			a.serviceHost.set(h)
+			a.served.set(h)
+		},
 	})
 	a.affinity = newAffinity(a.flows, a.services.longAffinity)
 }

@@ -275,6 +275,8 @@ func TestServicesAskTheNode(t *testing.T) {
 	want := []service.Host{{
 		Routes:    []netip.Addr{netip.MustParseAddr("10.96.0.1")},
 		NodePorts: []service.NodePort{{Key: k, Protocol: service.TCP, Port: 30080}},
+		Announced: []service.Announcement{{Key: k, Addr: netip.MustParseAddr("10.96.0.1"), Kind: service.ClusterIP}},
+		Addrs:     []netip.Addr{netip.MustParseAddr("10.96.0.1")},
 	}, {}, {}}
 	if d := cmp.Diff(want, r.hosts, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Errorf("-want +got:\n%s", d)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ const (
 	reasonMTUNotInForce        reason = "MTUNotInForce"
 	reasonRouteNotUsable       reason = "RouteNotUsable"
 	reasonNoRoute              reason = "NoRoute"
+	reasonServiceNotAnnounced  reason = "ServiceNotAnnounced"
 )
 
 // problem is something wrong that the node's condition and an Event report.
@@ -202,9 +204,25 @@ func planProblems(p *Plan, add func(why reason, message string)) {
 	for _, u := range p.Kernel.Unresolved {
 		add(reasonRouteNotUsable, u)
 	}
+	if len(p.NotAnnounced) > 0 {
+		add(reasonServiceNotAnnounced, fmt.Sprintf("addresses that Services want and that are a node's or in a Pod CIDR are not announced: %s", addressList(p.NotAnnounced)))
+	}
 	if nowhere := lost(p.Paths); len(nowhere) > 0 {
 		add(reasonNoRoute, "no usable route to "+strings.Join(nowhere, ", "))
 	}
+}
+
+// addressList is a few of the addresses.
+func addressList(all []netip.Addr) string {
+	const most = 5
+	var texts []string
+	for _, a := range all[:min(len(all), most)] {
+		texts = append(texts, a.String())
+	}
+	if more := len(all) - most; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, ", ")
 }
 
 func b2f(b bool) float64 {

@@ -158,6 +158,15 @@ type BGP struct {
 	GracefulRestart GracefulRestart
 	// MaximumPaths is the largest number of equal-cost next hops of a route.
 	MaximumPaths int
+	Drain        Drain
+}
+
+// Drain is how addresses of Services are taken off a node that is about to go.
+type Drain struct {
+	// OnCordon says that a node which is cordoned is about to go.
+	OnCordon bool
+	// Time that routers get to follow, in whole seconds.
+	Time time.Duration
 }
 
 // GracefulRestart is RFC 4724 as the speaker offers it to its peers.
@@ -181,6 +190,7 @@ func Default() *Config {
 			ListenPort:      179,
 			GracefulRestart: GracefulRestart{Enabled: true, RestartTime: 120 * time.Second},
 			MaximumPaths:    8,
+			Drain:           Drain{OnCordon: true, Time: 5 * time.Second},
 		},
 		NetworkPolicy: NetworkPolicy{PodTimeout: 20 * time.Second, WithoutController: WithoutControllerLastKnown},
 		Services:      Services{Mode: ServicesAll},

@@ -56,6 +56,7 @@ bgp:
   listenPort: -1
   gracefulRestart: {enabled: false, restartTime: 5m}
   maximumPaths: 4
+  drain: {onCordon: false, time: 1m}
 hostFirewall: iptables
 networkPolicy: {podTimeout: 1m, withoutController: Wait, logDenied: true}
 services: {mode: ClusterIPOnly, nodePortAddresses: [192.0.2.0/24, "2001:db8::/32"]}
@@ -72,6 +73,7 @@ services: {mode: ClusterIPOnly, nodePortAddresses: [192.0.2.0/24, "2001:db8::/32
 				BGP: BGP{
 					Enabled: true, ASN: 4200000001, ASNNodeLabel: "example.com/asn", ListenPort: -1,
 					GracefulRestart: GracefulRestart{RestartTime: 5 * time.Minute}, MaximumPaths: 4,
+					Drain: Drain{Time: time.Minute},
 				},
 				HostFirewall:  HostFirewallIPTables,
 				NetworkPolicy: NetworkPolicy{PodTimeout: time.Minute, WithoutController: WithoutControllerWait, LogDenied: true},

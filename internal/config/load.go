@@ -126,6 +126,10 @@ func (d *decoder) document(c *Config) setter {
 				"restartTime": d.duration(&c.BGP.GracefulRestart.RestartTime),
 			}),
 			"maximumPaths": integer(d, &c.BGP.MaximumPaths, math.MinInt32, math.MaxInt32, pathsAllowed),
+			"drain": d.object(map[string]setter{
+				"onCordon": d.boolean(&c.BGP.Drain.OnCordon),
+				"time":     d.duration(&c.BGP.Drain.Time),
+			}),
 		}),
 		"hostFirewall": text(d, &c.HostFirewall),
 		"networkPolicy": d.object(map[string]setter{

@@ -29,6 +29,8 @@ const (
 	maxPodTimeout = 60 * time.Second
 	// maxPaths is what the kernel and the speaker were tried with.
 	maxPaths = 64
+	// maxDrainTime is more than any fabric takes.
+	maxDrainTime = 10 * time.Minute
 	// maxInterfaceName is IFNAMSIZ less its closing zero.
 	maxInterfaceName = 15
 
@@ -37,6 +39,8 @@ const (
 	pathsAllowed   = "must be a number of paths 1..64"
 	cidrAllowed    = "must be a CIDR such as 192.0.2.0/24 or 2001:db8::/32"
 	restartAllowed = "must be whole seconds 1s..4095s"
+
+	drainAllowed = "must be whole seconds 0s..600s"
 
 	podTimeoutAllowed = "must be whole seconds 1s..60s"
 )
@@ -141,5 +145,7 @@ func (b BGP) validate(f *findings) {
 	restart := b.GracefulRestart.RestartTime
 	f.number(restart >= time.Second && restart <= maxRestartTime && restart%time.Second == 0,
 		"bgp.gracefulRestart.restartTime", restart, restartAllowed)
+	drain := b.Drain.Time
+	f.number(drain >= 0 && drain <= maxDrainTime && drain%time.Second == 0, "bgp.drain.time", drain, drainAllowed)
 	f.number(b.MaximumPaths >= 1 && b.MaximumPaths <= maxPaths, "bgp.maximumPaths", b.MaximumPaths, pathsAllowed)
 }

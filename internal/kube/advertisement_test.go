@@ -3,6 +3,8 @@
 package kube
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/waymark-net/waymark/api/v1alpha1"
 	"github.com/waymark-net/waymark/routing"
+	"github.com/waymark-net/waymark/service"
 )
 
 func communities(t *testing.T, texts ...string) []routing.Community {
@@ -86,12 +89,82 @@ func TestAdvertisements(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := &Snapshot{advertisements: test.objects}
-			got, wrong := s.Advertisements(local, peers)
-			if diff := cmp.Diff(test.want, got, compareNet, cmpopts.EquateEmpty()); diff != "" {
+			got := s.Advertisements(local, peers, nil)
+			wrong := got.Wrong
+			if diff := cmp.Diff(test.want, got.PodCIDRs, compareNet, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("advertisements (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(test.wrong, wrong); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestServiceAdvertisements(t *testing.T) {
+	local := node("n1", map[string]string{"rack": "a"}, "10.10.1.0/24", "fd10::/64")
+	peers := []routing.Peer{{Name: "tor1"}, {Name: "tor2"}}
+	all := []string{"tor1", "tor2"}
+	served := func(kind service.AddressKind, a, app string) service.Announcement {
+		return service.Announcement{Key: service.Key{Namespace: "default", Name: app}, Addr: netip.MustParseAddr(a), Kind: kind, Labels: map[string]string{"app": app}}
+	}
+	announced := []service.Announcement{
+		served(service.LoadBalancerIP, "203.0.113.1", "web"), served(service.ExternalIP, "203.0.113.1", "web"),
+		served(service.LoadBalancerIP, "2001:db8::1", "web"), served(service.ClusterIP, "10.96.0.1", "web"),
+		served(service.LoadBalancerIP, "203.0.113.2", "db"), served(service.ClusterIP, "10.96.0.2", "db"),
+		served(service.ExternalIP, "203.0.113.2", "other"),
+	}
+	to := func(prefix string, peers []string, a routing.Attributes) routing.Advertisement {
+		return routing.Advertisement{Prefix: netip.MustParsePrefix(prefix), NextHops: local.Addresses, Peers: peers, Attributes: a}
+	}
+	balancers := []v1alpha1.ServiceAddress{v1alpha1.ServiceLoadBalancerIP}
+	web := &v1alpha1.ServiceSelector{MatchLabels: map[string]string{"app": "web"}}
+	none := routing.Attributes{}
+	tests := []struct {
+		name  string
+		specs []v1alpha1.BGPAdvertisementSpec
+		want  []routing.Advertisement
+		pods  bool
+		wrong []string
+	}{
+		{"none at all", nil, nil, true, nil},
+		{"Pod CIDRs only", []v1alpha1.BGPAdvertisementSpec{{}}, nil, true, nil},
+		{"one kind", []v1alpha1.BGPAdvertisementSpec{{Services: balancers}}, []routing.Advertisement{
+			to("203.0.113.1/32", all, none), to("203.0.113.2/32", all, none), to("2001:db8::1/128", all, none)}, true, nil},
+		{"an address of two kinds is one prefix", []v1alpha1.BGPAdvertisementSpec{
+			{Services: []v1alpha1.ServiceAddress{"LoadBalancerIP", "ExternalIP", "ClusterIP"}, ServiceSelector: web, PodCIDRs: new(false)}},
+			[]routing.Advertisement{to("10.96.0.1/32", all, none), to("203.0.113.1/32", all, none), to("2001:db8::1/128", all, none)}, false, nil},
+		{"merged where both speak of it", []v1alpha1.BGPAdvertisementSpec{
+			{Services: balancers, MED: new(int64(9)), Communities: []v1alpha1.Community{"1:1"}, PodCIDRs: new(false)},
+			{Services: balancers, MED: new(int64(5)), Communities: []v1alpha1.Community{"1:2"}, ServiceSelector: web, Peers: []string{"tor2"}, PodCIDRs: new(false)},
+		}, []routing.Advertisement{
+			to("203.0.113.1/32", all[:1], routing.Attributes{MED: new(uint32(9)), Communities: communities(t, "1:1")}),
+			to("203.0.113.1/32", all[1:], routing.Attributes{MED: new(uint32(5)), Communities: communities(t, "1:1", "1:2")}),
+			to("203.0.113.2/32", all, routing.Attributes{MED: new(uint32(9)), Communities: communities(t, "1:1")}),
+			to("2001:db8::1/128", all[:1], routing.Attributes{MED: new(uint32(9)), Communities: communities(t, "1:1")}),
+			to("2001:db8::1/128", all[1:], routing.Attributes{MED: new(uint32(5)), Communities: communities(t, "1:1", "1:2")}),
+		}, false, nil},
+		{"another node's", []v1alpha1.BGPAdvertisementSpec{
+			{Services: balancers, NodeSelector: &v1alpha1.NodeSelector{MatchLabels: map[string]string{"rack": "b"}}}}, nil, false, nil},
+		{"a wrong selector selects nothing", []v1alpha1.BGPAdvertisementSpec{{Services: balancers, ServiceSelector: &v1alpha1.ServiceSelector{
+			MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "app", Operator: "Like"}}}}},
+			nil, true, []string{`BGPAdvertisement a0: serviceSelector: "Like" is not a valid label selector operator`}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := &Snapshot{}
+			for i, spec := range test.specs {
+				s.advertisements = append(s.advertisements, v1alpha1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("a", i)}, Spec: spec})
+			}
+			got := s.Advertisements(local, peers, announced)
+			if diff := cmp.Diff(test.want, got.Services, compareNet, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("advertisements (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.wrong, got.Wrong); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if pods := len(got.PodCIDRs) > 0; pods != test.pods {
+				t.Errorf("Pod CIDRs are announced: %t", pods)
 			}
 		})
 	}

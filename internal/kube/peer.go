@@ -176,15 +176,19 @@ func Selects(selector *v1alpha1.NodeSelector, nodeLabels map[string]string) (boo
 	if selector == nil {
 		return true, nil
 	}
-	s := &metav1.LabelSelector{MatchLabels: selector.MatchLabels}
-	for _, e := range selector.MatchExpressions {
-		s.MatchExpressions = append(s.MatchExpressions, metav1.LabelSelectorRequirement{
-			Key: e.Key, Operator: metav1.LabelSelectorOperator(e.Operator), Values: e.Values,
-		})
-	}
-	parsed, err := metav1.LabelSelectorAsSelector(s)
+	parsed, err := parseSelector(selector.MatchLabels, selector.MatchExpressions)
 	if err != nil {
 		return false, fmt.Errorf("nodeSelector: %w", err)
 	}
 	return parsed.Matches(labels.Set(nodeLabels)), nil
+}
+
+func parseSelector(matchLabels map[string]string, expressions []v1alpha1.NodeSelectorRequirement) (labels.Selector, error) {
+	s := &metav1.LabelSelector{MatchLabels: matchLabels}
+	for _, e := range expressions {
+		s.MatchExpressions = append(s.MatchExpressions, metav1.LabelSelectorRequirement{
+			Key: e.Key, Operator: metav1.LabelSelectorOperator(e.Operator), Values: e.Values,
+		})
+	}
+	return metav1.LabelSelectorAsSelector(s)
 }

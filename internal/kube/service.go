@@ -26,6 +26,7 @@ func parseService(o *corev1.Service, own []*discoveryv1.EndpointSlice) (s servic
 	p := &serviceParser{}
 	s = service.Service{
 		Key:             service.Key{Namespace: o.Namespace, Name: o.Name},
+		Labels:          o.Labels,
 		ClusterIPs:      p.clusterIPs(o.Spec),
 		PublishNotReady: o.Spec.PublishNotReadyAddresses,
 		Affinity:        p.affinity(o.Spec),

@@ -118,13 +118,6 @@ func (p *serviceParser) endpoint(slice *discoveryv1.EndpointSlice, e discoveryv1
 // slimService and slimSlice leave of an object what parseService reads.
 func slimService(o *corev1.Service) {
 	o.Annotations, o.OwnerReferences, o.Finalizers = nil, nil, nil
-	labels := map[string]string(nil)
-	for _, l := range labelsUnserved {
-		if v, ok := o.Labels[l]; ok {
-			labels = map[string]string{l: v} // one will do
-		}
-	}
-	o.Labels = labels
 	spec := corev1.ServiceSpec{
 		Type: o.Spec.Type, ClusterIP: o.Spec.ClusterIP, ClusterIPs: o.Spec.ClusterIPs, ExternalIPs: o.Spec.ExternalIPs,
 		LoadBalancerSourceRanges: o.Spec.LoadBalancerSourceRanges,

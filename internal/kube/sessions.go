@@ -172,7 +172,8 @@ func importCondition(s routing.SessionStatus) metav1.Condition {
 	for _, f := range s.Families {
 		reasons := make([]routing.FilterReason, 0, len(f.Filtered))
 		for reason, n := range f.Filtered {
-			if n > 0 {
+			// A fabric tells every node which addresses of Services the others announce.
+			if n > 0 && reason != routing.FilterService {
 				reasons = append(reasons, reason)
 			}
 		}

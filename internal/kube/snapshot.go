@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -21,8 +22,12 @@ type Node struct {
 	// Ready is the kubelet's own condition.
 	Ready bool
 	// Leaving says that the node is about to go: its object is being deleted, or
-	// the cluster autoscaler is about to remove the machine.
+	// the cluster autoscaler is about to remove the machine, or it was declared out of
+	// service.
 	Leaving bool
+	// Cordoned says that no new Pods are to come, ShuttingDown that the kubelet has
+	// begun to shut the machine down.
+	Cordoned, ShuttingDown bool
 	// Problems say in words what of the Node object could not be understood.
 	Problems []string
 	// Rollout is what the node's agent says of a rollout. Agents do not look at each
@@ -90,6 +95,27 @@ func (s *Snapshot) Families() []routing.Family {
 // a node before it removes it. KEP-3458 has load balancers heed it.
 const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
+// How the kubelet says, in the condition Ready, that it has begun to shut the
+// machine down (KEP-2000). Other things that are wrong may be in the same message.
+const (
+	reasonKubeletNotReady = "KubeletNotReady"
+	messageShutdown       = "node is shutting down"
+)
+
+// WhyLeaving says in words why the node is about to go, empty: it stays. onCordon
+// says whether one that is cordoned is.
+func (n *Node) WhyLeaving(onCordon bool) string {
+	switch {
+	case n.ShuttingDown:
+		return "the node is shutting down"
+	case n.Leaving:
+		return "the node is about to be removed"
+	case n.Cordoned && onCordon:
+		return "the node is cordoned"
+	}
+	return ""
+}
+
 // parseNode takes what routing needs from a Node object. Addresses are the
 // first InternalIP of each family; Pod CIDRs are taken as they are, also those
 // that routing.Validate will refuse.
@@ -99,7 +125,9 @@ func parseNode(object *corev1.Node) Node {
 		UID:    string(object.UID),
 		Labels: object.Labels,
 		Leaving: !object.DeletionTimestamp.IsZero() ||
-			slices.ContainsFunc(object.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintToBeDeleted }),
+			slices.ContainsFunc(object.Spec.Taints, func(t corev1.Taint) bool {
+				return t.Key == taintToBeDeleted || t.Key == corev1.TaintNodeOutOfService
+			}),
 	}
 	for _, a := range object.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP {
@@ -118,6 +146,7 @@ func parseNode(object *corev1.Node) Node {
 	if len(n.Addresses) == 0 {
 		n.Problems = append(n.Problems, "the node has no InternalIP")
 	}
+	n.Cordoned = object.Spec.Unschedulable
 	cidrs := object.Spec.PodCIDRs
 	if len(cidrs) == 0 && object.Spec.PodCIDR != "" {
 		cidrs = []string{object.Spec.PodCIDR}
@@ -133,6 +162,7 @@ func parseNode(object *corev1.Node) Node {
 	for _, c := range object.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			n.Ready = c.Status == corev1.ConditionTrue
+			n.ShuttingDown = !n.Ready && c.Reason == reasonKubeletNotReady && strings.Contains(c.Message, messageShutdown)
 		}
 	}
 	n.Rollout = parseNodeRollout(object.Annotations[AnnotationRollout])

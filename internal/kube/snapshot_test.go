@@ -240,3 +240,40 @@ func TestSessionObjects(t *testing.T) {
 		t.Errorf("sessions (-want +got):\n%s", diff)
 	}
 }
+
+func TestWhyLeaving(t *testing.T) {
+	ready := func(status corev1.ConditionStatus, reason, message string) func(*corev1.Node) {
+		return func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, Reason: reason, Message: message}}
+		}
+	}
+	taint := func(key string) func(*corev1.Node) {
+		return func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: key, Effect: corev1.TaintEffectNoExecute}} }
+	}
+	const shutDown, removed, cordoned = "the node is shutting down", "the node is about to be removed", "the node is cordoned"
+	for _, test := range []struct {
+		name           string
+		change         func(*corev1.Node)
+		want, onCordon string
+	}{
+		{"ready", ready(corev1.ConditionTrue, "KubeletReady", "kubelet is posting ready status"), "", ""},
+		{"not ready", ready(corev1.ConditionFalse, "KubeletNotReady", "container runtime is down"), "", ""},
+		{"shut down", ready(corev1.ConditionFalse, "KubeletNotReady", "node is shutting down"), shutDown, shutDown},
+		{"shut down, and more", ready(corev1.ConditionFalse, "KubeletNotReady", "[container runtime is down, node is shutting down]"), shutDown, shutDown},
+		{"it says so no more", ready(corev1.ConditionUnknown, "NodeStatusUnknown", "Kubelet stopped posting node status."), "", ""},
+		{"cordoned", func(n *corev1.Node) { n.Spec.Unschedulable = true }, "", cordoned},
+		{"deleted", func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, removed, removed},
+		{"autoscaler", taint("ToBeDeletedByClusterAutoscaler"), removed, removed},
+		{"out of service", taint("node.kubernetes.io/out-of-service"), removed, removed},
+		{"another taint", taint("node.kubernetes.io/disk-pressure"), "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+			test.change(object)
+			n := parseNode(object)
+			if diff := cmp.Diff([]string{test.want, test.onCordon}, []string{n.WhyLeaving(false), n.WhyLeaving(true)}); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -83,14 +84,13 @@ func checkedPeers(config routing.BGPConfig) ([]routing.Peer, error) {
 }
 
 // apply changes policies and paths before it adds neighbours, so that a new
-// session announces everything before its End-of-RIB, and removes last.
+// session announces everything before its End-of-RIB, and removes last. Policies
+// know the tags of before until no path has them: what a peer is not told any more
+// is withdrawn because they say that it was.
 func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []routing.Peer, restarting bool) error {
-	want, err := announce(config.Speaker, config.Advertisements, peers)
-	errs := []error{err}
+	want, err := announce(config.Speaker, config.Advertisements, peers, i.tags)
+	errs := []error{err, i.setPolicies(ctx, want.withPoliciesOf(i.ann)), i.addPaths(want)}
 	known := i.addresses()
-	changed, err := i.setPolicies(ctx, want)
-	errs = append(errs, err)
-	errs = append(errs, i.addPaths(want))
 	wanted := map[netip.Addr]bool{}
 	for _, p := range peers {
 		wanted[p.Address] = true
@@ -104,39 +104,53 @@ func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []
 			errs = append(errs, i.removePeer(ctx, a))
 		}
 	}
-	if changed {
-		stay := slices.DeleteFunc(known, func(a netip.Addr) bool { return !wanted[a] })
-		errs = append(errs, i.refresh(ctx, stay))
+	// Paths that could not be changed are still told what they were.
+	if maps.Equal(i.ann.paths, want.paths) {
+		errs = append(errs, i.setPolicies(ctx, want))
 	}
 	return errors.Join(errs...)
 }
 
 func (i *instance) addPaths(want announcements) error {
 	var errs []error
-	for prefix, hop := range want.paths {
-		if i.ann.paths[prefix] == hop {
+	var prefixes []netip.Prefix
+	var paths []*apiutil.Path
+	for prefix, own := range want.paths {
+		if i.ann.paths[prefix] == own {
 			continue
 		}
-		path, err := apiPath(prefix, hop)
-		if err == nil {
-			_, err = i.bgp.AddPath(apiutil.AddPathRequest{Paths: []*apiutil.Path{path}})
-		}
+		path, err := apiPath(prefix, own)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("announcing %s: %w", prefix, err))
 			continue
 		}
-		i.ann.paths[prefix] = hop
+		prefixes, paths = append(prefixes, prefix), append(paths, path)
+	}
+	for len(paths) > 0 {
+		n := min(len(paths), pathsAtOnce)
+		answers, err := i.bgp.AddPath(apiutil.AddPathRequest{Paths: paths[:n]})
+		for j, prefix := range prefixes[:n] {
+			switch {
+			case j >= len(answers):
+				errs = append(errs, fmt.Errorf("announcing %s: %w", prefix, err))
+			case answers[j].Error != nil:
+				errs = append(errs, fmt.Errorf("announcing %s: %w", prefix, answers[j].Error))
+			default:
+				i.ann.paths[prefix] = want.paths[prefix]
+			}
+		}
+		prefixes, paths = prefixes[n:], paths[n:]
 	}
 	return errors.Join(errs...)
 }
 
 func (i *instance) removePaths(want announcements) error {
 	var errs []error
-	for prefix, hop := range i.ann.paths {
+	for prefix, own := range i.ann.paths {
 		if _, ok := want.paths[prefix]; ok {
 			continue
 		}
-		path, err := apiPath(prefix, hop)
+		path, err := apiPath(prefix, own)
 		if err == nil {
 			err = i.bgp.DeletePath(apiutil.DeletePathRequest{Paths: []*apiutil.Path{path}})
 		}

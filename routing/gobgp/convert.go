@@ -31,6 +31,9 @@ const (
 	// idleAfterReset replaces GoBGP's 30 s, in seconds.
 	idleAfterReset = 5
 
+	// pathsAtOnce bounds how long the speaker does nothing but take our paths.
+	pathsAtOnce = 256
+
 	defaultHold         = 90 * time.Second
 	defaultConnectRetry = 10 * time.Second
 	defaultRestartTime  = 120 * time.Second
@@ -206,7 +209,8 @@ func nextHop(a routing.Advertisement, extended bool) netip.Addr {
 }
 
 // apiPath renders the path that is put into the Loc-RIB for a prefix.
-func apiPath(prefix netip.Prefix, hop netip.Addr) (*apiutil.Path, error) {
+func apiPath(prefix netip.Prefix, own ownPath) (*apiutil.Path, error) {
+	hop := own.hop
 	nlri, err := bgp.NewIPAddrPrefix(prefix)
 	if err != nil {
 		return nil, fmt.Errorf("prefix %s: %w", prefix, err)
@@ -226,7 +230,10 @@ func apiPath(prefix netip.Prefix, hop netip.Addr) (*apiutil.Path, error) {
 	if err != nil {
 		return nil, fmt.Errorf("next hop %s of prefix %s: %w", hop, prefix, err)
 	}
-	out.Attrs = append(out.Attrs, attr)
+	out.Attrs = append(out.Attrs, attr, bgp.NewPathAttributeCommunities([]uint32{own.tag}))
+	if own.shutdown {
+		out.Attrs = append(out.Attrs, bgp.NewPathAttributeLocalPref(0))
+	}
 	return out, nil
 }
 

@@ -144,12 +144,12 @@ func TestAnnounceErrors(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad, advertise("10.10.2.0/24", "192.0.2.1")}, peers)
+			got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad, advertise("10.10.2.0/24", "192.0.2.1")}, peers, newTags())
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
-			want := map[netip.Prefix]netip.Addr{pfx("10.10.2.0/24"): ip("192.0.2.1")}
-			if diff := cmp.Diff(want, got.paths, compareValues); diff != "" {
+			want := map[netip.Prefix]ownPath{pfx("10.10.2.0/24"): {hop: ip("192.0.2.1"), tag: firstTag + 1}}
+			if diff := cmp.Diff(want, got.paths, compareValues, cmp.AllowUnexported(ownPath{})); diff != "" {
 				t.Errorf("the good one (-want +got):\n%s", diff)
 			}
 		})

@@ -24,6 +24,10 @@
 // it, at prefixLimit routes of a family, the session is ended so that the
 // agent's memory stays bounded, and tried again after prefixLimitRest.
 //
+// What a peer is told of a prefix depends on a tag, a community that the path has in
+// the Loc-RIB and that the export policy takes off: see ownPath. Peers are told anew
+// because a path has another tag, never by sending everything again.
+//
 // Since nothing is passed on, a loop in the AS path is harmless and is not
 // looked for: all nodes may share one ASN behind eBGP routers without
 // "as-override" there.

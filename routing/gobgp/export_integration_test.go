@@ -7,6 +7,7 @@ package gobgp
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,7 +100,10 @@ func (r *frr) oneSession(neighbour string) {
 	}
 }
 
-const prefixV4, prefixV6 = "10.10.1.0/24", "fd10:0:0:1::/64"
+const (
+	prefixV4, prefixV6   = "10.10.1.0/24", "fd10:0:0:1::/64"
+	serviceV4, serviceV6 = "203.0.113.7/32", "fd10:ffff::7/128"
+)
 
 // ofBoth says the same of the node's two prefixes.
 func ofBoth(p frrPath) map[string]frrPath { return map[string]frrPath{prefixV4: p, prefixV6: p} }
@@ -194,6 +198,28 @@ func TestExportWithin(t *testing.T) {
 		}
 		s.set(c)
 		r.eventuallyHas("the default", ofBoth(frrPath{ASPath: "Local", LocalPref: new(uint32(100))}))
+
+		// A drain takes addresses of Services off the node, and leaves Pod CIDRs.
+		r.eventuallyHas("no Service", map[string]frrPath{serviceV4: frrNone, serviceV6: frrNone})
+		ads := c.Advertisements
+		for _, shutdown := range []bool{false, true, false} {
+			c.Advertisements = ads
+			for _, prefix := range []string{serviceV4, serviceV6} {
+				a := ads[0]
+				a.Prefix, a.LocalPref, a.GracefulShutdown = pfx(prefix), 150, shutdown
+				c.Advertisements = append(slices.Clone(c.Advertisements), a)
+			}
+			s.set(c)
+			service := frrPath{ASPath: "Local", LocalPref: new(uint32(150))}
+			if shutdown {
+				service = frrPath{ASPath: "Local", LocalPref: new(uint32(0)), Communities: "graceful-shutdown"}
+			}
+			r.eventuallyHas(fmt.Sprint("Service, shutdown ", shutdown), map[string]frrPath{serviceV4: service, serviceV6: service})
+		}
+		c.Advertisements = ads
+		s.set(c)
+		r.eventuallyHas("withdrawn", map[string]frrPath{serviceV4: frrNone, serviceV6: frrNone})
+		r.eventuallyHas("Pod CIDRs", ofBoth(frrPath{ASPath: "Local", LocalPref: new(uint32(100))}))
 		r.oneSession("2001:db8::1")
 	})
 }
@@ -233,6 +259,12 @@ func TestExportToEach(t *testing.T) {
 			route("10.10.2.0/24", "198.51.100.2", "torb"), route("fd10:0:0:2::/64", "2001:db8:1::2", "torb")))
 		torb.eventuallyHas("both families", ofBoth(backup))
 		tora.eventuallyHas("untouched", ofBoth(frrPath{ASPath: "65001"}))
+
+		// One router less is told of a prefix that the other keeps.
+		c.Peers[1].Export.Prefixes = []routing.PrefixRule{{Prefix: pfx("10.10.0.0/16"), LE: 24}}
+		s.set(c)
+		torb.eventuallyHas("one family again", map[string]frrPath{prefixV4: backup, prefixV6: frrNone})
+		tora.eventuallyHas("still untouched", ofBoth(frrPath{ASPath: "65001"}))
 		tora.oneSession("192.0.2.1")
 		torb.oneSession("198.51.100.1")
 	})

@@ -41,7 +41,7 @@ func announceAll(t *testing.T, s *server.BgpServer, hop netip.Addr, prefixes ...
 	t.Helper()
 	var paths []*apiutil.Path
 	for _, p := range prefixes {
-		path, err := apiPath(p, hop)
+		path, err := apiPath(p, ownPath{hop: hop, tag: firstTag})
 		if err != nil {
 			t.Fatal(err)
 		}

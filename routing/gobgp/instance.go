@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -25,7 +24,9 @@ type instance struct {
 	watch   *watch
 	unwatch context.CancelFunc
 	peers   map[netip.Addr]*peer
-	ann     announcements
+	ann     announcements // what the server has; a tag means the same in all
+	told    bool          // the policies of ann
+	tags    *tags
 	limit   int  // of received prefixes a family
 	allDone bool // sticky result of converged
 }
@@ -44,7 +45,8 @@ func startInstance(ctx context.Context, c routing.SpeakerConfig, w *watch, limit
 		watch:  w,
 		limit:  limit,
 		peers:  map[netip.Addr]*peer{},
-		ann:    announcements{paths: map[netip.Prefix]netip.Addr{}},
+		ann:    announcements{paths: map[netip.Prefix]ownPath{}},
+		tags:   newTags(),
 	}
 	go inst.bgp.Serve()
 	global := &api.Global{Asn: c.ASN, RouterId: c.RouterID.String(), ListenPort: int32(c.ListenPort)}
@@ -84,38 +86,21 @@ func sameServer(a, b routing.SpeakerConfig) bool {
 }
 
 // setPolicies replaces the policies where they differ.
-func (i *instance) setPolicies(ctx context.Context, want announcements) (changed bool, err error) {
-	if i.ann.policies != nil && reflect.DeepEqual(i.ann.policies.Policies, want.policies.Policies) &&
-		reflect.DeepEqual(i.ann.policies.DefinedSets, want.policies.DefinedSets) {
-		return false, nil
+func (i *instance) setPolicies(ctx context.Context, want announcements) error {
+	if i.told && i.ann.samePolicies(want) {
+		return nil
 	}
-	first := i.ann.policies == nil
-	if err := i.bgp.SetPolicies(ctx, want.policies); err != nil {
-		return false, fmt.Errorf("setting BGP policies: %w", err)
+	if err := i.bgp.SetPolicies(ctx, want.policies()); err != nil {
+		return fmt.Errorf("setting BGP policies: %w", err)
 	}
-	i.ann.policies = want.policies
-	if first {
+	i.ann.sets, i.ann.statements = want.sets, want.statements
+	if !i.told {
 		for _, a := range assignments() {
 			if err := i.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: a}); err != nil {
-				i.ann.policies = nil
-				return false, fmt.Errorf("assigning BGP policies: %w", err)
+				return fmt.Errorf("assigning BGP policies: %w", err)
 			}
 		}
 	}
-	return true, nil
-}
-
-// refresh sends all announcements again to established peers, after a change
-// of policies.
-func (i *instance) refresh(ctx context.Context, addrs []netip.Addr) error {
-	var errs []error
-	for _, a := range addrs {
-		err := i.bgp.ResetPeer(ctx, &api.ResetPeerRequest{
-			Address: a.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT,
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("announcing again to %s: %w", a, err))
-		}
-	}
-	return errors.Join(errs...)
+	i.told = true
+	return nil
 }

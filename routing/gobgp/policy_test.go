@@ -3,7 +3,10 @@
 package gobgp
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,25 +30,34 @@ type announced struct {
 	Actions      *api.Actions
 }
 
-// listed reads the policies as the speaker does: a statement holds for the
-// members of both of its sets, and the first one that does counts.
+// listed reads the policies as the speaker does: a statement holds for paths with
+// its tag towards its neighbours, and the first one that does counts.
 func listed(t *testing.T, a announcements) []announced {
 	t.Helper()
-	neighbours, prefixes := map[string][]string{}, map[string]string{}
-	for _, s := range a.policies.DefinedSets {
+	neighbours, tags := map[string][]string{}, map[string]string{}
+	for _, s := range a.sets {
 		if s.DefinedType == api.DefinedType_DEFINED_TYPE_NEIGHBOR {
 			neighbours[s.Name] = s.List
 		} else {
-			prefixes[s.Name] = s.Prefixes[0].IpPrefix
+			tags[s.Name] = s.List[0]
 		}
 	}
 	var out []announced
-	for _, s := range a.policies.Policies[1].Statements {
-		if len(neighbours[s.Name]) == 0 {
-			t.Errorf("statement %s would match every peer", s.Name)
-		}
-		for _, n := range neighbours[s.Name] {
-			out = append(out, announced{prefixes[s.Name], n, s.Actions})
+	for _, prefix := range slices.SortedFunc(maps.Keys(a.paths), netip.Prefix.Compare) {
+		heard := map[string]bool{}
+		for _, s := range a.statements {
+			if len(neighbours[s.Name]) == 0 {
+				t.Errorf("statement %s would match every peer", s.Name)
+			}
+			if tags[s.Name] != communityText(a.paths[prefix].tag) {
+				continue
+			}
+			for _, n := range neighbours[s.Name] {
+				if !heard[n] {
+					out = append(out, announced{prefix.String(), n, s.Actions})
+				}
+				heard[n] = true
+			}
 		}
 	}
 	return out
@@ -62,7 +74,10 @@ func TestAnnounce(t *testing.T) {
 		return p
 	}
 	accept := func(mod func(*api.Actions)) *api.Actions {
-		a := &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT}
+		a := &api.Actions{
+			RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT,
+			Community:   &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE}, // the tag goes
+		}
 		mod(a)
 		return a
 	}
@@ -93,8 +108,8 @@ func TestAnnounce(t *testing.T) {
 				Communities: []routing.Community{standard(65535, 65281), large(4200000000, 1, 2)}, LocalPref: 150, MED: new(uint32(1<<32 - 1)), Prepend: 2}),
 			peers: []routing.Peer{ebgp},
 			want: []announced{{"10.10.1.0/24", "192.0.2.2/32", accept(func(a *api.Actions) {
-				a.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: []string{"65535:65281"}}
-				a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: []string{"4200000000:1:2"}}
+				a.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE, Communities: []string{"65535:65281"}}
+				a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE, Communities: []string{"4200000000:1:2"}}
 				a.LocalPref = &api.LocalPrefAction{Value: 150}
 				a.Med = &api.MedAction{Type: api.MedAction_TYPE_REPLACE, Value: 1<<32 - 1}
 				a.AsPrepend = &api.AsPrependAction{Asn: ours, Repeat: 2}
@@ -128,6 +143,18 @@ func TestAnnounce(t *testing.T) {
 			},
 			want: []announced{{"10.10.1.0/24", "192.0.2.2/32", plain}, {"fd10:0:0:1::/64", "192.0.2.3/32", plain}},
 		},
+		"several for one prefix: the first counts": {
+			ads: append(said(routing.Attributes{Prepend: 1}), v4), peers: []routing.Peer{ebgp, ibgp},
+			want: []announced{{"10.10.1.0/24", "192.0.2.2/32", prepend(ours, 1)}, {"10.10.1.0/24", "192.0.2.3/32", plain}},
+		},
+		"graceful shutdown, whatever else is said": {
+			ads:   said(routing.Attributes{GracefulShutdown: true, LocalPref: 150, Communities: []routing.Community{standard(64512, 1)}}),
+			peers: []routing.Peer{with(ibgp, routing.ExportRule{LocalPref: 200, MED: new(uint32(7))})},
+			want: []announced{{"10.10.1.0/24", "192.0.2.3/32", accept(func(a *api.Actions) {
+				a.Community.Communities = []string{"64512:1", "65535:0"}
+				a.Med = &api.MedAction{Type: api.MedAction_TYPE_REPLACE, Value: 7}
+			})}},
+		},
 		"another next hop": {
 			ads:   []routing.Advertisement{v4},
 			peers: []routing.Peer{ebgp, {Name: "v6", Address: ip("2001:db8::2"), ASN: 65002, ExtendedNextHop: true}},
@@ -139,7 +166,7 @@ func TestAnnounce(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := announce(routing.SpeakerConfig{ASN: ours}, tc.ads, tc.peers)
+			got, err := announce(routing.SpeakerConfig{ASN: ours}, tc.ads, tc.peers, newTags())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,9 +191,61 @@ func TestAnnounceNobody(t *testing.T) {
 		"for another peer":       {elsewhere, peer},
 		"not in the peer's list": {advertise("10.10.1.0/24", "192.0.2.1"), filtered},
 	} {
-		got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad}, []routing.Peer{tc.peer})
-		if err != nil || len(got.paths) != 0 || len(got.policies.DefinedSets) != 0 {
+		got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad}, []routing.Peer{tc.peer}, newTags())
+		if err != nil || len(got.paths) != 0 || len(got.statements) != 0 {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+// TestTags: paths that are told alike have one tag, and another when that changes.
+func TestTags(t *testing.T) {
+	peers := []routing.Peer{{Name: "tor", Address: ip("192.0.2.2"), ASN: 65002}, {Name: "tor2", Address: ip("192.0.2.3"), ASN: 65002}}
+	var ads []routing.Advertisement
+	for i := range 5000 {
+		ads = append(ads, advertise(fmt.Sprintf("10.96.%d.%d/32", i/250, i%250), "192.0.2.1"))
+	}
+	known := newTags()
+	tagsOf := func() (out []uint32) {
+		t.Helper()
+		got, err := announce(routing.SpeakerConfig{ASN: 65001}, ads, peers, known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := map[uint32]bool{}
+		for _, p := range got.paths {
+			count[p.tag] = true
+		}
+		if len(got.paths) != len(ads) || len(got.statements) != len(count) {
+			t.Errorf("%d paths, %d statements", len(got.paths), len(got.statements))
+		}
+		return slices.Sorted(maps.Keys(count))
+	}
+	var got [][]uint32
+	got = append(got, tagsOf(), tagsOf())
+	ads[7].GracefulShutdown = true
+	got = append(got, tagsOf())
+	ads[7].GracefulShutdown = false
+	got = append(got, tagsOf())
+	peers = peers[:1]
+	got = append(got, tagsOf())
+	const n = firstTag
+	if diff := cmp.Diff([][]uint32{{n + 1}, {n + 1}, {n + 1, n + 2}, {n + 1}, {n + 3}}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// BenchmarkAnnounce is what every Set costs before anything changes.
+func BenchmarkAnnounce(b *testing.B) {
+	peers := []routing.Peer{{Name: "tor", Address: ip("192.0.2.2"), ASN: 65002}, {Name: "tor2", Address: ip("192.0.2.3"), ASN: 65002}}
+	var ads []routing.Advertisement
+	for i := range 5000 {
+		ads = append(ads, advertise(fmt.Sprintf("10.96.%d.%d/32", i/250, i%250), "192.0.2.1"))
+	}
+	known := newTags()
+	for b.Loop() {
+		if _, err := announce(routing.SpeakerConfig{ASN: 65001}, ads, peers, known); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -95,8 +95,8 @@ func (i *instance) sessionStatus(p *peer, row *api.Peer) routing.SessionStatus {
 
 // sendsExtended says whether the peer is sent an IPv4 prefix with an IPv6 next hop.
 func (i *instance) sendsExtended(p routing.Peer) bool {
-	for prefix, hop := range i.ann.paths {
-		if prefix.Addr().Is4() && (hop.Is6() || p.ExtendedNextHop) {
+	for prefix, own := range i.ann.paths {
+		if prefix.Addr().Is4() && (own.hop.Is6() || p.ExtendedNextHop) {
 			return true
 		}
 	}

@@ -32,6 +32,11 @@ func (c Cluster) Host() service.Host {
 		}
 		h.Announced = append(h.Announced, c.announced(s)...)
 	}
+	h.Addrs = slices.Clone(h.Routes)
+	for _, a := range h.Aliases {
+		h.Addrs = append(h.Addrs, a.At.Addr())
+	}
+	h.Addrs = sorted(h.Addrs, netip.Addr.Compare)
 	h.Routes = sorted(h.Routes, netip.Addr.Compare)
 	h.NodePorts = sorted(h.NodePorts, CompareNodePorts)
 	h.Aliases = sorted(h.Aliases, CompareAliases)
@@ -80,21 +85,26 @@ func (c Cluster) healthy(s service.Service) int {
 	return most
 }
 
-// announced are the addresses to the outside at which the node serves a Service
-// now: with externalTrafficPolicy Local only a node with endpoints does.
+// announced are the addresses at which the node serves a Service to the outside
+// now: with a traffic policy Local only a node with endpoints does.
 func (c Cluster) announced(s service.Service) []service.Announcement {
 	var out []service.Announcement
-	for _, a := range outside(s) {
-		for _, p := range portsOf(s) {
-			endpoints, _ := c.ClusterEndpoints(s, p, a.Is4())
-			if s.ExternalLocal {
-				endpoints, _ = c.LocalEndpoints(s, p, a.Is4())
-			}
-			if len(endpoints) > 0 && c.owns(s.Key, false, p.Protocol, netip.AddrPortFrom(c.Alias(a), p.Port)) {
-				out = append(out, service.Announcement{Key: s.Key, Addr: a})
+	add := func(kind service.AddressKind, local bool, addrs []netip.Addr, at func(netip.Addr) netip.Addr) {
+		for _, a := range addrs {
+			for _, p := range portsOf(s) {
+				endpoints, _ := c.ClusterEndpoints(s, p, a.Is4())
+				if local {
+					endpoints, _ = c.LocalEndpoints(s, p, a.Is4())
+				}
+				if len(endpoints) > 0 && c.owns(s.Key, false, p.Protocol, netip.AddrPortFrom(at(a), p.Port)) {
+					out = append(out, service.Announcement{Key: s.Key, Addr: a, Kind: kind, Labels: s.Labels})
+				}
 			}
 		}
 	}
+	add(service.LoadBalancerIP, s.ExternalLocal, s.LoadBalancerIPs, c.Alias)
+	add(service.ExternalIP, s.ExternalLocal, s.ExternalIPs, c.Alias)
+	add(service.ClusterIP, s.InternalLocal, s.ClusterIPs, func(a netip.Addr) netip.Addr { return a })
 	return out
 }
 
@@ -162,9 +172,9 @@ func (c Cluster) Claims() []Frontend {
 // outside are the addresses of a Service to the outside.
 func outside(s service.Service) []netip.Addr { return slices.Concat(s.ExternalIPs, s.LoadBalancerIPs) }
 
-func sorted[T comparable](list []T, compare func(T, T) int) []T {
+func sorted[T any](list []T, compare func(T, T) int) []T {
 	slices.SortFunc(list, compare)
-	return slices.Compact(list)
+	return slices.CompactFunc(list, func(a, b T) bool { return compare(a, b) == 0 })
 }
 
 // CompareNodePorts is an order of NodePorts.
@@ -182,5 +192,5 @@ func CompareHealthChecks(a, b service.HealthCheck) int { return compareKeys(a.Ke
 
 // CompareAnnouncements is an order of Announcements.
 func CompareAnnouncements(a, b service.Announcement) int {
-	return cmp.Or(compareKeys(a.Key, b.Key), a.Addr.Compare(b.Addr))
+	return cmp.Or(compareKeys(a.Key, b.Key), a.Addr.Compare(b.Addr), cmp.Compare(a.Kind, b.Kind))
 }

@@ -220,13 +220,10 @@ func TestClash(t *testing.T) {
 }
 
 func TestHost(t *testing.T) {
-	announced := func(addrs ...string) []service.Announcement {
-		var out []service.Announcement
-		for _, a := range addrs {
-			out = append(out, service.Announcement{Key: web, Addr: addr(a)})
-		}
-		return out
+	announced := func(kind service.AddressKind, a string) service.Announcement {
+		return service.Announcement{Key: web, Addr: addr(a), Kind: kind}
 	}
+	inside := announced(service.ClusterIP, "10.96.0.1")
 	aliases := func(addrs ...string) []service.Alias {
 		var out []service.Alias
 		for _, a := range addrs {
@@ -238,7 +235,9 @@ func TestHost(t *testing.T) {
 		Routes:    []netip.Addr{addr("10.96.0.1")},
 		NodePorts: []service.NodePort{{Key: web, Protocol: service.TCP, Port: 30080}},
 		Aliases:   aliases("192.0.2.1", "198.51.100.1", "198.51.100.2"),
-		Announced: announced("192.0.2.1", "198.51.100.1", "198.51.100.2"),
+		Announced: []service.Announcement{inside, announced(service.ExternalIP, "192.0.2.1"),
+			announced(service.ExternalIP, "198.51.100.1"), announced(service.LoadBalancerIP, "198.51.100.2")},
+		Addrs: []netip.Addr{addr("10.96.0.1"), addr("192.0.2.1"), addr("198.51.100.1"), addr("198.51.100.2")},
 	}
 	for _, c := range []struct {
 		name    string
@@ -251,7 +250,8 @@ func TestHost(t *testing.T) {
 			h.HealthChecks = []service.HealthCheck{{Key: web, Port: 31000, Endpoints: 1}}
 		}},
 		{"Local, all elsewhere", cluster(externalLocal, endpoints(endpoint("c"))), func(h *service.Host) {
-			h.HealthChecks, h.Announced = []service.HealthCheck{{Key: web, Port: 31000}}, nil
+			h.HealthChecks = []service.HealthCheck{{Key: web, Port: 31000}}
+			h.Announced = []service.Announcement{inside}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -67,6 +67,8 @@ func TestDualStack(t *testing.T) {
 	check(t, "serviceagents", func(t *testing.T) { checkServiceAgents(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
 	check(t, "drift", func(t *testing.T) { checkDrift(t, lab) })
+	check(t, "announce", func(t *testing.T) { checkAnnounce(t, lab) })
+	check(t, "drain", func(t *testing.T) { checkDrain(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
 	check(t, "churn", func(t *testing.T) { checkChurn(t, lab, 10) })
 	check(t, "nodes", func(t *testing.T) { checkNodes(t, lab) })
