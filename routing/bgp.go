@@ -36,8 +36,14 @@ type GracefulRestart struct {
 // Peer is one BGP neighbour of the node.
 type Peer struct {
 	// Name identifies the peer in statuses and in Advertisement.Peers.
-	Name    string
-	Address netip.Addr
+	Name string
+	// Node is the name of the node of the cluster that the peer is, empty: a router.
+	Node string
+	// Passive leaves it to the peer to connect.
+	Passive bool
+	// Reflection says what of the peer's routes is passed on; none by itself.
+	Reflection Reflection
+	Address    netip.Addr
 	// Port of the peer, 0: 179.
 	Port int
 	ASN  uint32
@@ -63,6 +69,17 @@ type Peer struct {
 	// hop (RFC 8950) although the node has an IPv4 address. Without an IPv4
 	// address that happens anyway. Only for peers with an IPv6 address.
 	ExtendedNextHop bool
+}
+
+// Reflection is what route reflection (RFC 4456) does with a peer of our AS.
+type Reflection struct {
+	// Client says that we are the route reflector of the peer.
+	Client bool
+	// ClusterID is that of clients, zero: the router ID.
+	ClusterID netip.Addr
+	// PassOn says that, as long as any peer is a client, routes inside the Pod
+	// CIDRs of other nodes are passed on from this peer and to it.
+	PassOn bool
 }
 
 // Timers of a session; zero values are the defaults.

@@ -39,7 +39,8 @@ func (s *Snapshot) Advertisements(node *Node, peers []routing.Peer) ([]routing.A
 			wrong = append(wrong, fmt.Sprintf("BGPAdvertisement %s: %v", object.Name, err))
 		}
 		for _, peer := range peers {
-			if len(object.Spec.Peers) == 0 || slices.Contains(object.Spec.Peers, peer.Name) {
+			name, _ := splitPeerName(peer.Name)
+			if len(object.Spec.Peers) == 0 || slices.Contains(object.Spec.Peers, name) {
 				perPeer[peer.Name] = merge(perPeer[peer.Name], a)
 			}
 		}

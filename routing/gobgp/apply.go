@@ -85,9 +85,10 @@ func checkedPeers(config routing.BGPConfig) ([]routing.Peer, error) {
 // apply changes policies and paths before it adds neighbours, so that a new
 // session announces everything before its End-of-RIB, and removes last.
 func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []routing.Peer, restarting bool) error {
-	want, err := announce(config.Speaker, config.Advertisements, peers)
+	want, err := announce(config, peers)
 	errs := []error{err}
 	known := i.addresses()
+	before := i.ann
 	changed, err := i.setPolicies(ctx, want)
 	errs = append(errs, err)
 	errs = append(errs, i.addPaths(want))
@@ -106,7 +107,7 @@ func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []
 	}
 	if changed {
 		stay := slices.DeleteFunc(known, func(a netip.Addr) bool { return !wanted[a] })
-		errs = append(errs, i.refresh(ctx, stay))
+		errs = append(errs, i.refresh(ctx, stay, before, want))
 	}
 	return errors.Join(errs...)
 }
@@ -155,6 +156,7 @@ func session(p routing.Peer) routing.Peer {
 	p.Import = routing.ImportRule{}
 	p.Export = routing.ExportRule{}
 	p.ExtendedNextHop = false
+	p.Reflection.PassOn = false
 	return p
 }
 
@@ -173,6 +175,13 @@ func (i *instance) setPeer(ctx context.Context, p routing.Peer, restarting bool)
 	case !reflect.DeepEqual(session(old.conf), session(p)):
 		i.watch.expect(p)
 		restarting = restarting && !i.watch.wasUp(p.Address)
+		if old.conf.Reflection != p.Reflection {
+			// GoBGP does not change it in a session.
+			if err := i.removePeer(ctx, p.Address); err != nil {
+				return err
+			}
+			return i.setPeer(ctx, p, restarting)
+		}
 		if _, err := i.bgp.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: apiPeer(i.config, p, restarting)}); err != nil {
 			return fmt.Errorf("changing: %w", err)
 		}

@@ -93,7 +93,7 @@ func (i *instance) setPolicies(ctx context.Context, want announcements) (changed
 	if err := i.bgp.SetPolicies(ctx, want.policies); err != nil {
 		return false, fmt.Errorf("setting BGP policies: %w", err)
 	}
-	i.ann.policies = want.policies
+	i.ann.policies, i.ann.to, i.ann.passed = want.policies, want.to, want.passed
 	if first {
 		for _, a := range assignments() {
 			if err := i.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: a}); err != nil {
@@ -105,16 +105,26 @@ func (i *instance) setPolicies(ctx context.Context, want announcements) (changed
 	return true, nil
 }
 
-// refresh sends all announcements again to established peers, after a change
-// of policies.
-func (i *instance) refresh(ctx context.Context, addrs []netip.Addr) error {
+// refresh makes a change of policies count for established peers: it sends all
+// announcements again to those that are told something else, and looks again at
+// the routes of those of whom others are passed on. Of a thousand clients all
+// would be sent thousands of routes else, with every node that joins.
+func (i *instance) refresh(ctx context.Context, addrs []netip.Addr, before, now announcements) error {
+	reset := func(a netip.Addr, d api.ResetPeerRequest_Direction) error {
+		err := i.bgp.ResetPeer(ctx, &api.ResetPeerRequest{Address: a.String(), Soft: true, Direction: d})
+		if err != nil {
+			return fmt.Errorf("using the new policies with %s: %w", a, err)
+		}
+		return nil
+	}
 	var errs []error
 	for _, a := range addrs {
-		err := i.bgp.ResetPeer(ctx, &api.ResetPeerRequest{
-			Address: a.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT,
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("announcing again to %s: %w", a, err))
+		was, is := before.to[a], now.to[a]
+		if was.others != is.others || is.others && !slices.Equal(before.passed, now.passed) {
+			errs = append(errs, reset(a, api.ResetPeerRequest_DIRECTION_IN))
+		}
+		if !reflect.DeepEqual(was, is) {
+			errs = append(errs, reset(a, api.ResetPeerRequest_DIRECTION_OUT))
 		}
 	}
 	return errors.Join(errs...)

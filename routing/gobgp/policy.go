@@ -26,15 +26,39 @@ const (
 type announcements struct {
 	paths    map[netip.Prefix]netip.Addr
 	policies *api.SetPoliciesRequest
+	// to is what each peer is told.
+	to map[netip.Addr]outgoing
+	// passed are the prefixes that are passed on, with what is inside them.
+	passed []netip.Prefix
+}
+
+// outgoing is what one peer is told.
+type outgoing struct {
+	own map[netip.Prefix]told
+	// others says that it is told what other nodes announce.
+	others bool
 }
 
 // announce renders advertisements for the given peers. Import is refused but
-// for our own paths, export is refused but for what is advertised.
-func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []routing.Peer) (announcements, error) {
-	out := announcements{paths: map[netip.Prefix]netip.Addr{}, policies: &api.SetPoliciesRequest{}}
-	export := &api.Policy{Name: exportPolicy}
+// for our own paths, export is refused but for what is advertised; a route
+// reflector lets more through, see reflection.
+func announce(config routing.BGPConfig, peers []routing.Peer) (announcements, error) {
+	c := config.Speaker
+	out := announcements{
+		paths: map[netip.Prefix]netip.Addr{}, policies: &api.SetPoliciesRequest{}, to: map[netip.Addr]outgoing{},
+	}
+	sets, in, passOn := reflection(config.Scope, peers)
+	reflector := reflects(peers)
+	for _, p := range peers {
+		out.to[p.Address] = outgoing{own: map[netip.Prefix]told{}, others: passesOn(p, reflector)}
+	}
+	if reflector {
+		out.passed = append(passable(config.Scope, routing.IPv4), passable(config.Scope, routing.IPv6)...)
+	}
+	out.policies.DefinedSets = sets
+	export := &api.Policy{Name: exportPolicy, Statements: passOn}
 	var errs []error
-	for _, a := range ads {
+	for _, a := range config.Advertisements {
 		a.Prefix = a.Prefix.Masked()
 		if err := checkAdvertisement(a); err != nil {
 			errs = append(errs, fmt.Errorf("advertisement of %s: %w", a.Prefix, err))
@@ -43,6 +67,11 @@ func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []rout
 		usual := nextHop(a, false)
 		for _, g := range receivers(c, a, peers) {
 			out.paths[a.Prefix] = usual
+			for _, p := range g.peers {
+				if own := out.to[p.Address].own; own[a.Prefix].hop == (netip.Addr{}) { // the first counts
+					own[a.Prefix] = g.told
+				}
+			}
 			name := fmt.Sprintf("waymark-%d", len(export.Statements))
 			out.policies.DefinedSets = append(out.policies.DefinedSets, definedSets(name, a.Prefix, g.peers)...)
 			export.Statements = append(export.Statements, statement(name, g.told, usual))
@@ -54,7 +83,7 @@ func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []rout
 		Actions:    &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT},
 	}
 	out.policies.Policies = []*api.Policy{
-		{Name: importPolicy, Statements: []*api.Statement{local}},
+		{Name: importPolicy, Statements: append([]*api.Statement{local}, in...)},
 		export,
 	}
 	return out, errors.Join(errs...)

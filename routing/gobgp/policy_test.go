@@ -139,7 +139,7 @@ func TestAnnounce(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := announce(routing.SpeakerConfig{ASN: ours}, tc.ads, tc.peers)
+			got, err := announce(routing.BGPConfig{Speaker: routing.SpeakerConfig{ASN: ours}, Advertisements: tc.ads}, tc.peers)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +164,7 @@ func TestAnnounceNobody(t *testing.T) {
 		"for another peer":       {elsewhere, peer},
 		"not in the peer's list": {advertise("10.10.1.0/24", "192.0.2.1"), filtered},
 	} {
-		got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad}, []routing.Peer{tc.peer})
+		got, err := announce(routing.BGPConfig{Speaker: routing.SpeakerConfig{ASN: 65001}, Advertisements: []routing.Advertisement{tc.ad}}, []routing.Peer{tc.peer})
 		if err != nil || len(got.paths) != 0 || len(got.policies.DefinedSets) != 0 {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
