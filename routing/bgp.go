@@ -93,6 +93,9 @@ type Timers struct {
 // prefix and peer the first counts.
 type Advertisement struct {
 	Prefix netip.Prefix
+	// Aggregate says that only a part of Prefix is the node's own, and SummaryOnly
+	// that its peers are not told of that part; see Summarize.
+	Aggregate, SummaryOnly bool
 	// NextHops are the node's addresses, at most one a family. An IPv6 prefix
 	// needs an IPv6 address.
 	NextHops []netip.Addr

@@ -87,6 +87,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		var wrong []string
 		s.world.Advertisements, wrong = snapshot.Advertisements(s.node, s.world.Peers)
 		s.notes = append(s.notes, wrong...)
+		s.world.Aggregates = snapshot.Aggregates()
 	}
 	learned := a.learned()
 	s.world.Learned, s.world.Converged = learned.Routes, learned.Converged

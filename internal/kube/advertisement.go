@@ -24,6 +24,7 @@ func (s *Snapshot) Advertisements(node *Node, peers []routing.Peer) ([]routing.A
 	}
 	var wrong []string
 	perPeer := map[string]routing.Attributes{}
+	aggregates := newAggregation(s, node.Node)
 	for i := range s.advertisements {
 		object := &s.advertisements[i]
 		selected, err := Selects(object.Spec.NodeSelector, node.Labels)
@@ -38,22 +39,27 @@ func (s *Snapshot) Advertisements(node *Node, peers []routing.Peer) ([]routing.A
 		for _, err := range errs {
 			wrong = append(wrong, fmt.Sprintf("BGPAdvertisement %s: %v", object.Name, err))
 		}
+		var told []string
 		for _, peer := range peers {
 			name, _ := splitPeerName(peer.Name)
 			if len(object.Spec.Peers) == 0 || slices.Contains(object.Spec.Peers, name) {
 				perPeer[peer.Name] = merge(perPeer[peer.Name], a)
+				told = append(told, peer.Name)
 			}
+		}
+		for _, words := range aggregates.add(&object.Spec, told, a) {
+			wrong = append(wrong, fmt.Sprintf("BGPAdvertisement %s: %s", object.Name, words))
 		}
 	}
 	var out []routing.Advertisement
 	for _, group := range groups(perPeer) {
 		out = append(out, announce(node.Node, group, perPeer[group[0]])...)
 	}
-	return out, wrong
+	return append(out, aggregates.advertisements()...), wrong
 }
 
 // groups gathers the peers that are told the same, in order of their names.
-func groups(perPeer map[string]routing.Attributes) [][]string {
+func groups[T any](perPeer map[string]T) [][]string {
 	var out [][]string
 	for _, name := range slices.Sorted(maps.Keys(perPeer)) {
 		i := slices.IndexFunc(out, func(g []string) bool { return reflect.DeepEqual(perPeer[g[0]], perPeer[name]) })
