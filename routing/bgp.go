@@ -39,6 +39,8 @@ type Peer struct {
 	Name string
 	// Node is the name of the node of the cluster that the peer is, empty: a router.
 	Node string
+	// DefaultGateway says that Address is to be that of the node's default gateway.
+	DefaultGateway bool
 	// Passive leaves it to the peer to connect.
 	Passive bool
 	// Reflection says what of the peer's routes is passed on; none by itself.

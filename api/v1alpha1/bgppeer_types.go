@@ -40,11 +40,12 @@ type BGPPeerList struct {
 
 // BGPPeerSpec says which nodes peer with which router, and how.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.address) ? 1 : 0) + (has(self.interface) ? 1 : 0) + (has(self.nodes) ? 1 : 0) == 1",message="exactly one of address, interface and nodes must be given"
+// +kubebuilder:validation:XValidation:rule="(has(self.address) ? 1 : 0) + (has(self.interface) ? 1 : 0) + (has(self.nodes) ? 1 : 0) + (has(self.defaultGateway) && self.defaultGateway ? 1 : 0) == 1",message="exactly one of address, interface, defaultGateway and nodes must be given"
 // +kubebuilder:validation:XValidation:rule="has(self.asn) != has(self.nodes)",message="asn must be given, except with nodes, which are in the AS that they are in"
 // +kubebuilder:validation:XValidation:rule="!has(self.nodes) || !has(self.sourceAddress) && (!has(self.port) || self.port == 179)",message="port and sourceAddress cannot be used with nodes: nodes connect from InternalIP to InternalIP, at bgp.listenPort of the configuration"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultihop) || !has(self.gtsm)",message="ebgpMultihop and gtsm exclude each other: the one lets far senders in, the other keeps them out"
 // +kubebuilder:validation:XValidation:rule="!has(self.address) || !has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.address).family() == ip(self.sourceAddress).family()",message="address and sourceAddress must be of the same IP family"
+// +kubebuilder:validation:XValidation:rule="!has(self.defaultGateway) || !self.defaultGateway || !has(self.ebgpMultihop)",message="ebgpMultihop cannot be used with defaultGateway: such a peer is always on the link"
 // +kubebuilder:validation:XValidation:rule="!has(self.interface) || !has(self.ebgpMultihop)",message="ebgpMultihop cannot be used with interface: such a peer is always on the link"
 type BGPPeerSpec struct {
 	// nodeSelector selects the nodes that peer with this router, or with nodes.
@@ -69,6 +70,13 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:MaxLength=15
 	// +kubebuilder:validation:Pattern=`^[^/:\s]+$`
 	Interface string `json:"interface,omitempty"`
+
+	// defaultGateway makes the default gateway of each node its peer: that of
+	// the IPv4 default route, if it has none that of the IPv6 one, or that of the
+	// first of families that has one. The peer follows changes of the route.
+	//
+	// +optional
+	DefaultGateway bool `json:"defaultGateway,omitempty"`
 
 	// nodes makes nodes of the cluster the peers instead of a router: each that
 	// it selects has a session with each that nodeSelector selects, between

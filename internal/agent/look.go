@@ -96,6 +96,11 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	}
 	underlay, err := kernel.ReadUnderlay(ctx, vsdb.GatewayPort)
 	s.world.Links, s.world.Underlay = moved(s.world.Uplink, underlay)
+	if err == nil {
+		var without []kube.PeerProblem
+		s.world.Peers, without = kube.AtGateways(s.world.Peers, s.world.Underlay)
+		s.peers = append(s.peers, without...)
+	}
 	return s, err
 }
 

@@ -37,7 +37,8 @@ type PeerProblem struct {
 
 // Peers returns the BGP peers of a node, by name, and the problems of those
 // that select the node and cannot be used. bgp supplies what a peer leaves to
-// the configuration.
+// the configuration. Peers that are a default gateway are without address; see
+// AtGateways.
 func (s *Snapshot) Peers(node *Node, bgp config.BGP) ([]routing.Peer, []PeerProblem) {
 	var peers []routing.Peer
 	var problems []PeerProblem
@@ -45,7 +46,7 @@ func (s *Snapshot) Peers(node *Node, bgp config.BGP) ([]routing.Peer, []PeerProb
 	for i := range s.PeerObjects {
 		found, wrong := s.peersOf(&s.PeerObjects[i], node, bgp)
 		for _, peer := range found {
-			if other, taken := byAddress[peer.Address]; taken {
+			if other, taken := byAddress[peer.Address]; taken && !peer.DefaultGateway {
 				other, _ = splitPeerName(other)
 				wrong = append(wrong, newPeerProblem(peer,
 					&unusable{ReasonDuplicate, fmt.Sprintf("BGPPeer %s already has address %s on this node", other, peer.Address)}))
@@ -138,7 +139,7 @@ func (s *Snapshot) password(ref *v1alpha1.SecretKeyRef) (string, error) {
 const maxPassword = 80
 
 // ParsePeer turns a BGPPeer into a routing.Peer without its password, and
-// without what depends on the node where the peers are nodes. Most of
+// without what depends on the node where the peers are nodes or a gateway. Most of
 // what can be wrong was refused at admission already; it is checked again
 // because the stored object may be older than the rules.
 func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
@@ -158,7 +159,8 @@ func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
 		return peer, errors.Join(p.err(), &unusable{ReasonUnsupported,
 			fmt.Sprintf("interface %s: unnumbered peering is not supported by this version, give address instead", spec.Interface)})
 	}
-	if spec.Nodes == nil {
+	peer.DefaultGateway = spec.DefaultGateway
+	if spec.Nodes == nil && !spec.DefaultGateway {
 		peer.Address = p.address("address", spec.Address)
 	}
 	peer.Reflection.ClusterID = p.clusterID(spec.Nodes)

@@ -156,6 +156,7 @@ func session(p routing.Peer) routing.Peer {
 	p.Import = routing.ImportRule{}
 	p.Export = routing.ExportRule{}
 	p.ExtendedNextHop = false
+	p.DefaultGateway = false
 	p.Reflection.PassOn = false
 	return p
 }
