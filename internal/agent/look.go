@@ -89,6 +89,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		s.world.PeersIncomplete = slices.ContainsFunc(s.peers, func(p kube.PeerProblem) bool { return p.Reason == kube.ReasonSecretMissing })
 		ads := snapshot.Advertisements(s.node, s.world.Peers, addresses.Announced)
 		s.advertisements(ads)
+		s.world.Aggregates = snapshot.Aggregates()
 		if ads.SelectServices {
 			leaving = s.node.WhyLeaving(conf.BGP.Drain.OnCordon)
 		}
@@ -101,6 +102,11 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	}
 	underlay, err := kernel.ReadUnderlay(ctx, vsdb.GatewayPort)
 	s.world.Links, s.world.Underlay = moved(s.world.Uplink, underlay)
+	if err == nil {
+		var without []kube.PeerProblem
+		s.world.Peers, without = kube.AtGateways(s.world.Peers, s.world.Underlay)
+		s.peers = append(s.peers, without...)
+	}
 	return s, err
 }
 

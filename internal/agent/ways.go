@@ -52,7 +52,12 @@ func (w World) way(t config.Traffic, valid routing.Validation) (way, error) {
 		y.warning = err.Error()
 	}
 	y.mtu = mtu
+	var aggregates []netip.Prefix
+	if t.BGP {
+		aggregates = w.aggregates(valid)
+	}
 	y.paths = routing.DecidePaths(routing.Input{
+		Aggregates:        aggregates,
 		Mode:              t.Mode,
 		TrustDefaultRoute: t.TrustDefaultRoute,
 		Links:             w.Links,
