@@ -4,7 +4,7 @@ GO ?= go
 TOOL := $(GO) tool -modfile=tools/go.mod
 LAB := $(GO) run ./test/lab
 
-# What `make demo` starts: MODE=noEncap|encap|hybrid, FAMILIES=dual|ipv4|ipv6, NODES=3.
+# What `make demo` starts: MODE=noEncap|encap|hybrid|auto, FAMILIES=dual|ipv4|ipv6, NODES=3.
 MODE ?= noEncap
 FAMILIES ?= dual
 NODES ?= 3

@@ -19,6 +19,8 @@ type way struct {
 	traffic   config.Traffic
 	endpoints map[string]encap.Endpoint
 	paths     []routing.Path
+	// routed are the paths that mode auto takes if they work.
+	routed []routing.Path
 	// mtu is that of Pod interfaces in bytes, warning why it is not the configured
 	// one; tunnelMTU is the largest packet that fits the tunnel.
 	mtu       int
@@ -52,14 +54,19 @@ func (w World) way(t config.Traffic, valid routing.Validation) (way, error) {
 		y.warning = err.Error()
 	}
 	y.mtu = mtu
-	y.paths = routing.DecidePaths(routing.Input{
+	in := routing.Input{
 		Mode:              t.Mode,
 		TrustDefaultRoute: t.TrustDefaultRoute,
 		Links:             w.Links,
 		Remotes:           valid.Remotes,
 		Learned:           w.Learned,
 		TunnelEndpoints:   remoteEnds,
-	})
+		Proofs:            w.Proofs,
+	}
+	y.paths = routing.DecidePaths(in)
+	if t.Mode == routing.ModeAuto {
+		y.routed = routing.RoutedPaths(in)
+	}
 	return y, nil
 }
 
@@ -112,6 +119,17 @@ func (y ways) paths() []routing.Path {
 		out = append(out, path)
 	}
 	return out
+}
+
+// routed are the paths that are to be probed. They depend on no more than the routes
+// that there are, so they are the same in each way that asks for it.
+func (y ways) routed() []routing.Path {
+	for _, one := range y.accepted {
+		if one.routed != nil {
+			return one.routed
+		}
+	}
+	return nil
 }
 
 // tunnels are those of which packets are accepted.
