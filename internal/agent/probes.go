@@ -111,7 +111,7 @@ func probing(w World, valid routing.Validation, routed []routing.Path, size int)
 			AssumeWorks: w.Assumed[routing.ProofKey{Node: path.Node, Family: path.Family}],
 		}
 		if path.Kind != routing.PathNone {
-			t.Route = fmt.Sprint(path.Kind, path.NextHops)
+			t.Route = fmt.Sprintf("%s %v", path.Kind, path.NextHops)
 		}
 		c.Targets = append(c.Targets, t)
 	}
