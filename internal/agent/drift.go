@@ -91,7 +91,10 @@ func (a *Agent) onLinkGone(name string) {
 // that are being made or removed are nobody's drift.
 func (a *Agent) onPodLink(e podlink.Event) {
 	a.settings.Lock()
-	known, mtu := a.settings.known, a.settings.value.MTU
+	known, mtu := a.settings.known, a.settings.value.HostMTU
+	if e.Pod {
+		mtu = a.settings.value.MTU
+	}
 	a.settings.Unlock()
 	if !known || e.MTU == mtu && (e.Pod || e.Up) || !e.Pod && !a.cni.Attached(e.Name) {
 		return

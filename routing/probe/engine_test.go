@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -224,7 +225,8 @@ func TestOneWay(t *testing.T) {
 				told = append(told, s)
 			}
 		}
-		if diff := cmp.Diff(want, told); diff != "" {
+		// Nothing new is told again when a verdict changed while it was being told.
+		if diff := cmp.Diff(want, slices.Compact(told)); diff != "" {
 			t.Errorf("told (-want +got):\n%s", diff)
 		}
 	})

@@ -153,8 +153,8 @@ func TestDetection(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var longest time.Duration
-			for seed := range uint64(200) {
-				begins := 3*time.Second + time.Duration(seed)*3*ms
+			for seed := range uint64(100) {
+				begins := 3*time.Second + time.Duration(seed)*6*ms
 				w := newWorld(seed, target, func(at time.Duration, s slot) bool { return at < begins || !test.breaks(s) })
 				w.until(begins)
 				if !w.verdict(w.now).Works {
@@ -190,8 +190,8 @@ func TestWithoutConfirmation(t *testing.T) {
 
 // TestPause: a peer that answers nothing for a moment is not a broken path.
 func TestPause(t *testing.T) {
-	for seed := range uint64(200) {
-		begins := 3*time.Second + time.Duration(seed)*ms
+	for seed := range uint64(100) {
+		begins := 3*time.Second + time.Duration(seed)*2*ms
 		w := newWorld(seed, target, func(at time.Duration, _ slot) bool { return at < begins || at > begins+350*ms })
 		w.until(10 * time.Second)
 		if w.fails != 0 {
@@ -200,7 +200,7 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// TestRandomLoss: two days with 1 % of the packets lost each way, and an hour with
+// TestRandomLoss: half a day with 1 % of the packets lost each way, and an hour with
 // so many that it must be seen.
 func TestRandomLoss(t *testing.T) {
 	run := func(loss float64, d time.Duration) *world {
@@ -209,7 +209,7 @@ func TestRandomLoss(t *testing.T) {
 		w.until(d)
 		return w
 	}
-	if w := run(0.01, 48*time.Hour); w.fails != 0 {
+	if w := run(0.01, 12*time.Hour); w.fails != 0 {
 		t.Errorf("of %d probes: failed %d times", w.sent, w.fails)
 	}
 	if w := run(0.25, time.Hour); w.fails == 0 {
