@@ -72,6 +72,9 @@ func (e *Engine) take(d datagram) {
 }
 
 func (e *Engine) dispatch(d datagram) Discard {
+	if d.refused {
+		return e.refused(d)
+	}
 	p, why := parse(d.payload)
 	if why != "" {
 		return why
@@ -120,5 +123,25 @@ func (e *Engine) answered(d datagram, p packet) Discard {
 	e.counted.Replies++
 	// What follows from it is looked at when the path is next due, which is soon:
 	// an answer only ever puts off what is due.
+	return ""
+}
+
+// refused notes that nobody listened for one of our requests.
+func (e *Engine) refused(d datagram) Discard {
+	p, why := parseQuoted(d.payload)
+	to := e.byAddr[d.from.Addr()]
+	switch {
+	case why != "":
+		return why
+	case p.Type != typeRequest || d.flow == answering:
+		return DiscardType // a reply, to an engine that has ended
+	case to == nil || d.from.Port() != Port:
+		return DiscardSource
+	case p.Nonce != e.nonce:
+		return DiscardNonce
+	case int(p.Flow) != d.flow, !to.machine.refuse(d.at, slot{d.flow, p.Kind}, p.Seq):
+		return DiscardSequence
+	}
+	e.counted.Refused++
 	return ""
 }
