@@ -24,8 +24,8 @@ import (
 type memory struct {
 	mu    sync.Mutex
 	nodes map[netip.Addr]*memoryNode
-	// errors has a node whose engine has ended send ICMP errors.
-	errors *bucket
+	// errors has a node whose engine has ended send ICMP errors, to these addresses.
+	errors map[netip.Addr]*bucket
 	lose   func(from netip.Addr, port netip.AddrPort, flow, length int) bool
 }
 
@@ -85,7 +85,7 @@ func (m *memory) carry(from netip.Addr, flow int, to netip.AddrPort, b []byte) {
 		d := datagram{at: time.Now(), payload: b, from: netip.AddrPortFrom(from, port), to: to.Addr(), flow: at}
 		if n := m.nodes[to.Addr()]; n != nil {
 			deliver = n.deliver
-			if back := m.nodes[from]; deliver == nil && back != nil && m.errors != nil && m.errors.take(time.Now()) {
+			if back := m.nodes[from]; deliver == nil && back != nil && m.errors[from] != nil && m.errors[from].take(time.Now()) {
 				deliver = back.deliver
 				d = datagram{at: time.Now(), payload: b[:min(len(b), 520)], from: to, to: from, flow: flow, refused: true}
 			}

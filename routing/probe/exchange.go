@@ -21,18 +21,19 @@ func (p Params) stretched(targets int) time.Duration {
 	return max(p.Interval, time.Duration(least*float64(time.Second)))
 }
 
-// bucket holds tokens, as many as come in a quarter of a second.
+// bucket holds up to burst tokens, of which rate come in a second.
 type bucket struct {
-	rate, tokens float64 // a second
-	at           time.Time
+	rate, burst, tokens float64
+	at                  time.Time
 }
 
-func newBucket(rate float64) bucket { return bucket{rate: rate, tokens: rate / 4} }
+// newBucket has a burst of what comes in a quarter of a second, and is full.
+func newBucket(rate float64) bucket { return bucket{rate: rate, burst: rate / 4, tokens: rate / 4} }
 
 // take takes a token, if there is one.
 func (b *bucket) take(now time.Time) bool {
 	if !b.at.IsZero() && now.After(b.at) {
-		b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*b.rate, b.rate/4)
+		b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*b.rate, b.burst)
 	}
 	b.at = now
 	if b.tokens < 1 {

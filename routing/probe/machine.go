@@ -366,7 +366,7 @@ func (m *machine) verdict(now time.Time) Verdict {
 		RTT: m.rtt, Interval: m.interval, Failures: m.flaps,
 	}
 	switch {
-	case m.frozen && m.refused.After(m.heard):
+	case (v.Works || m.state == holding) && m.refused.After(m.heard):
 		v.Class = ClassNoAgent
 		v.Reason = fmt.Sprintf("%s for %v", m.describe(now, ClassNoAgent), now.Sub(m.heard).Truncate(time.Second))
 	case m.assumed:
