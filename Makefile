@@ -43,6 +43,13 @@ E2E_SKIP ?=
 e2e: ## The end-to-end suite on the lab (root); E2E_SKIP leaves cases out
 	$(GO) test -tags e2e -count=1 -timeout 40m -v $(if $(E2E_SKIP),-skip '$(E2E_SKIP)') ./test/e2e
 
+# How many mode switches, and how often the agent is killed.
+SWITCHES ?= 100
+KILLS ?= 20
+.PHONY: e2e-resilience
+e2e-resilience: ## Every disturbance of docs/resilience.md under load (root); SWITCHES, KILLS
+	$(GO) test -tags e2e -count=1 -timeout 120m -v -run '^TestResilience$$' ./test/e2e -resilience -switches $(SWITCHES) -kills $(KILLS)
+
 # The upstream suite to run, regular expressions for names of specs to run and
 # to leave out, how many specs to run at once (0: what the suite chooses),
 # KUBE_PROXY=1 for nodes with kube-proxy, KEEP=1 to keep the lab.
