@@ -61,6 +61,9 @@ func (a *Agent) acknowledge(ctx context.Context, w World, p *Plan, err error) {
 		a.said = kube.NodeRollout{Name: r.Name}
 	}
 	a.said.Problem, a.said.Loses = "", false
+	if err == nil && p != nil {
+		err = p.Refused
+	}
 	if err == nil && a.said.Phase != r.Phase {
 		err = a.settleDatapath(ctx)
 	}

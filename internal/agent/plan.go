@@ -98,6 +98,9 @@ type Plan struct {
 	BGP          routing.BGPConfig
 	// Probes find out which routed paths work.
 	Probes probe.Config
+	// Refused is why the node cannot do what a rollout leads to. The plan is then that
+	// of before.
+	Refused error
 	// NotAnnounced are the addresses of Services that are somebody else's.
 	NotAnnounced []netip.Addr
 }
@@ -123,6 +126,7 @@ func MakePlan(w World) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Refused = ways.refused
 	p.MTU, p.SendMTU, p.SwitchMTU, p.MTUWarning = ways.mtu, ways.sendMTU, w.Uplink.MTU, ways.to.warning
 	for _, c := range valid.Local.PodCIDRs {
 		gateway := routing.GatewayOf(c)

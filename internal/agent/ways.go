@@ -10,6 +10,7 @@ import (
 
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 )
@@ -83,16 +84,26 @@ type ways struct {
 	// mtu is the largest packet that Pods must be able to get, sendMTU the largest
 	// that they may send.
 	mtu, sendMTU int
+	// refused is why there is no way to what a rollout leads to: all is as before.
+	refused error
 }
 
 func (w World) ways(valid routing.Validation) (ways, error) {
+	r := w.Rollout
 	to, err := w.way(w.Config.Traffic(), valid)
+	var refused error
+	if err != nil && r != nil && r.From != r.To && r.Phase == rollout.Prepare {
+		// Nobody sends by it yet. Pods and nodes come and go meanwhile.
+		refused = err
+		to, err = w.way(r.From, valid)
+	}
 	if err != nil {
 		return ways{}, err
 	}
-	out := ways{to: to, from: to, accepted: []way{to}, sendsNew: func(string) bool { return true }, mtu: to.mtu, sendMTU: to.mtu}
-	r := w.Rollout
-	if r == nil || r.From == r.To {
+	out := ways{
+		to: to, from: to, accepted: []way{to}, sendsNew: func(string) bool { return true }, mtu: to.mtu, sendMTU: to.mtu, refused: refused,
+	}
+	if refused != nil || r == nil || r.From == r.To {
 		return out, nil
 	}
 	if out.from, err = w.way(r.From, valid); err != nil {
