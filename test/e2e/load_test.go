@@ -84,7 +84,6 @@ type outcome struct {
 	made       int // new connections
 	failed     int
 	slow       int // answered, but not to the first packet
-	first      string
 }
 
 // finish ends traffic and adds up what came of it.
