@@ -77,9 +77,14 @@ func shutdown(router string, down bool) func(t *testing.T, lab *cluster.Lab) {
 	}
 	return func(t *testing.T, lab *cluster.Lab) {
 		t.Helper()
-		configure(t, lab, router, word+"neighbor nodes shutdown")
+		for _, group := range peerGroups {
+			configure(t, lab, router, word+"neighbor "+group+" shutdown")
+		}
 	}
 }
+
+// peerGroups of a router are of the nodes of its rack, one a family.
+var peerGroups = []string{"nodes-ipv4", "nodes-ipv6"}
 
 // configure adds a line to the BGP configuration of a router.
 func configure(t *testing.T, lab *cluster.Lab, router, line string) {

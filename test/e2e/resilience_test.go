@@ -72,7 +72,9 @@ func TestResilience(t *testing.T) {
 			d.Network.DualHomed, d.Network.Routers.DefaultRoute, d.Network.Routers.BFD = true, true, true
 		})
 		for _, tor := range lab.Topology.WithRole(topology.RoleToR) {
-			configure(t, lab, tor.Name, fmt.Sprintf("neighbor nodes bfd %d %d %d", bfdMultiplier, bfdInterval.Milliseconds(), bfdInterval.Milliseconds()))
+			for _, group := range peerGroups {
+				configure(t, lab, tor.Name, fmt.Sprintf("neighbor %s bfd %d %d %d", group, bfdMultiplier, bfdInterval.Milliseconds(), bfdInterval.Milliseconds()))
+			}
 		}
 		deploy(t, lab)
 		checkDualHomed(t, lab, bfdMultiplier*bfdInterval+100*time.Millisecond)
