@@ -84,7 +84,7 @@ func (a *Agent) acknowledge(ctx context.Context, w World, p *Plan, err error) {
 // settleDatapath waits until packets go as the flows of the switch say: what the
 // datapath remembers of them follows them a little later.
 func (a *Agent) settleDatapath(ctx context.Context) error {
-	if err := a.vswitchd(ctx, "revalidator/wait"); err != nil {
+	if err := a.router.Settle(ctx); err != nil {
 		return fmt.Errorf("wait for the datapath to follow the flows: %w", err)
 	}
 	return nil
