@@ -66,7 +66,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}, []string{"phase"})
 	m.pathSince = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "waymark_path_since_seconds",
-		Help: "Since when the Pods of a node are reached by this path, in seconds since 1970.",
+		Help: "Since when the Pods of a node are reached by this path, in seconds since 1970. If that was before the agent started, the time when it did.",
 	}, []string{"node", "family", "path"})
 	for _, k := range drift.Kinds() {
 		m.repairs.WithLabelValues(string(k))

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/waymark-net/waymark/internal/kube"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/kernel"
@@ -24,7 +25,8 @@ const awaitRoutes = 5 * time.Second
 // errNoRoutes says that the routing speaker has not told the routes yet.
 var errNoRoutes = errors.New("waiting for the routing speaker to tell the routes")
 
-// prober proves routed paths to other nodes, for mode auto.
+// prober proves routed paths to other nodes, for mode auto, and knows since when the
+// paths of any mode are what they are.
 type prober struct {
 	engine *probe.Engine
 	// What follows belongs to the node loop.
@@ -33,12 +35,17 @@ type prober struct {
 	// was looked for.
 	assumed map[routing.ProofKey]bool
 	paths   map[routing.ProofKey]pathState
+	// settled says that paths are chosen knowing all routes. Before that they may be
+	// others than those by which packets go.
+	settled bool
 }
 
-// pathState is the path to a node, and since when it is.
+// pathState is the path to a node, and since when it is. found says that it was so
+// when the agent started.
 type pathState struct {
 	kind  routing.PathKind
 	since time.Time
+	found bool
 }
 
 func newProber(news func()) *prober {
@@ -119,22 +126,45 @@ func probing(w World, valid routing.Validation, routed []routing.Path, size int)
 }
 
 // applyProbes has paths probed, and tells which of them have changed.
-func (a *Agent) applyProbes(ctx context.Context, _ World, p *Plan) error {
-	now := time.Now()
-	paths := make(map[routing.ProofKey]pathState, len(p.Paths))
-	for _, path := range p.Paths {
-		key := routing.ProofKey{Node: path.Node, Family: path.Family}
-		state, known := a.prober.paths[key]
-		if !known || state.kind != path.Kind {
-			state = pathState{kind: path.Kind, since: now}
-			klog.FromContext(ctx).Info("Path changed", "node", path.Node, "family", path.Family,
-				"path", path.Kind, "nextHops", path.NextHops, "reason", path.Reason)
-		}
-		paths[key] = state
+func (a *Agent) applyProbes(ctx context.Context, w World, p *Plan) error {
+	for _, path := range a.prober.follow(p.Paths, w.Converged) {
+		klog.FromContext(ctx).Info("Path changed", "node", path.Node, "family", path.Family,
+			"path", path.Kind, "nextHops", path.NextHops, "reason", path.Reason)
 	}
-	a.prober.paths = paths
-	a.metrics.since(p.Paths, paths)
+	a.metrics.since(p.Paths, a.prober.paths)
 	return a.prober.engine.Set(ctx, p.Probes)
+}
+
+// follow notes since when paths are what they are, and returns those that have
+// changed. all says that the routing speaker has told all routes.
+func (p *prober) follow(paths []routing.Path, all bool) (changed []routing.Path) {
+	now := time.Now()
+	states := make(map[routing.ProofKey]pathState, len(paths))
+	for _, path := range paths {
+		key := routing.ProofKey{Node: path.Node, Family: path.Family}
+		state, known := p.paths[key]
+		if !known || state.kind != path.Kind {
+			state = pathState{kind: path.Kind, since: now, found: !p.settled}
+			changed = append(changed, path)
+		}
+		states[key] = state
+	}
+	p.paths = states
+	p.settled = p.settled || all || now.Sub(p.started) >= awaitRoutes
+	return changed
+}
+
+// report is what is to be told of the paths of a plan, nil: nothing yet.
+func (p *prober) report(seen sight, plan *Plan) *kube.PathReport {
+	if !p.settled {
+		return nil
+	}
+	r := &kube.PathReport{Node: seen.node, Mode: seen.world.Config.Mode}
+	for _, path := range plan.Paths {
+		state := p.paths[routing.ProofKey{Node: path.Node, Family: path.Family}]
+		r.Paths = append(r.Paths, kube.PathState{Path: path, Since: state.since, Found: state.found})
+	}
+	return r
 }
 
 // probeAddresses are the node's own, as the gateway's interface has them.
