@@ -78,6 +78,7 @@ type Agent struct {
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
 	router   *router.Applier
+	prober   *prober
 	packets  *openflow.PacketIns
 	refusals *refusals
 	policies *policies
@@ -187,6 +188,7 @@ func New(p Params) (*Agent, error) {
 		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch, Repaired: a.onFlowRepair,
 	})
 	a.resume.flows = a.flows
+	a.prober = newProber(mark)
 	a.router = router.New(router.Params{Socket: filepath.Join(p.OVSDir, "ovs-vswitchd.ctl")})
 	a.speaker = a.newSpeaker()
 	a.drift, a.watchers = drift.New(a.metrics.repaired), a.newWatchers()
@@ -240,6 +242,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"policies", a.policies.run},
 		{"refusals", a.refusals.run},
 		{"connection to the routing speaker", a.speaker.Run},
+		{"probes", a.prober.engine.Run},
 		{"kernel watcher", a.watchers.kernel.Run},
 		{"sysctl watcher", a.watchers.sysctls.Run},
 		{"link watcher", a.watchers.links.Run},

@@ -41,6 +41,7 @@ func (a *Agent) steps() []step {
 		{"bgp", a.applyBGP},
 		{"routes", a.applyRoutes},
 		{"tunnels", a.applyTunnels},
+		{"probes", a.applyProbes},
 	}
 }
 
@@ -161,7 +162,7 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 			interfaces = append(interfaces, l.Name)
 		}
 	}
-	sysctls := kernel.SysctlParams{Gateway: vsdb.GatewayPort, Interfaces: interfaces, Families: families}
+	sysctls := kernel.SysctlParams{Gateway: vsdb.GatewayPort, Interfaces: interfaces, Families: families, PerFlow: w.probes()}
 	if w.Config.Datapath == config.DatapathNetdev {
 		sysctls.Switched = w.Uplink.NIC
 	}

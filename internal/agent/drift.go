@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	"k8s.io/klog/v2"
 
@@ -148,10 +149,11 @@ func (a *Agent) moveUplink(ctx context.Context, nic string) error {
 
 // configureGateway gives the gateway's interface MTU and addresses.
 func (a *Agent) configureGateway(ctx context.Context, p *Plan) error {
+	addrs := slices.Concat(p.Gateways, probeAddresses(p.Probes))
 	links, addresses := a.drift.Begin(drift.Links, gateway), a.drift.Begin(drift.Addresses, gateway)
-	res, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.SwitchMTU, Addresses: p.Gateways})
+	res, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.SwitchMTU, Addresses: addrs})
 	links.End(p.SwitchMTU, res.Changes, err)
-	addresses.End(p.Gateways, res.Addresses, err)
+	addresses.End(addrs, res.Addresses, err)
 	return err
 }
 

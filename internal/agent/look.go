@@ -101,7 +101,10 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	}
 	underlay, err := kernel.ReadUnderlay(ctx, vsdb.GatewayPort)
 	s.world.Links, s.world.Underlay = moved(s.world.Uplink, underlay)
-	return s, err
+	if err != nil {
+		return s, err
+	}
+	return s, a.prober.look(ctx, &s.world, a.paths.Load() != nil)
 }
 
 // advertisements are those of the BGPAdvertisements.

@@ -67,7 +67,9 @@ func (c *Controller) begin(ctx context.Context, s *kube.Snapshot, next *rollout.
 		before := s.RolloutObjects[n-1].DeepCopy()
 		if phase := rollout.Phase(before.Status.Phase); phase != rollout.Complete && phase != rollout.Superseded {
 			before.Status.Phase, before.Status.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("overtaken by rollout-%d", next.Number)
-			if err := c.writeRollout(ctx, before); err != nil {
+			// What comes next depends on how far it was. That it went on meanwhile is on
+			// its way here.
+			if written, err := c.writeRollout(ctx, before); err != nil || !written {
 				return err
 			}
 		}
@@ -118,15 +120,20 @@ func (c *Controller) advance(ctx context.Context, s *kube.Snapshot, current *rol
 	if progress.Phase != current.Phase {
 		klog.FromContext(ctx).Info("Rollout goes on", "rollout", current.Name, "phase", progress.Phase)
 	}
-	return c.writeRollout(ctx, after)
+	_, err := c.writeRollout(ctx, after)
+	return err
 }
 
-func (c *Controller) writeRollout(ctx context.Context, o *v1alpha1.NetworkRollout) error {
-	_, err := c.params.Clients.Rollouts.UpdateStatus(ctx, o, metav1.UpdateOptions{})
-	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("write status of NetworkRollout %s: %w", o.Name, err)
+// writeRollout writes a status, unless there is a newer one: that is on its way here.
+func (c *Controller) writeRollout(ctx context.Context, o *v1alpha1.NetworkRollout) (written bool, err error) {
+	_, err = c.params.Clients.Rollouts.UpdateStatus(ctx, o, metav1.UpdateOptions{})
+	switch {
+	case err == nil:
+		return true, nil
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return false, nil
 	}
-	return nil // of a conflict the newer version is on its way here
+	return false, fmt.Errorf("write status of NetworkRollout %s: %w", o.Name, err)
 }
 
 // forget deletes the oldest rollouts.
