@@ -58,20 +58,19 @@ func (c *Controller) reconcileRollouts(ctx context.Context) error {
 		return nil
 	}
 	object := &s.RolloutObjects[len(s.RolloutObjects)-1]
-	return errors.Join(c.advance(leading, s, current, object, said), c.forget(leading, s))
+	return errors.Join(c.advance(leading, s, current, object, said), c.supersede(leading, s), c.forget(leading, s))
 }
 
-// begin makes a rollout, and ends the one before.
+// begin makes a rollout. Until it is there nodes go by the phase of the one before,
+// which is not ended here for that reason, see supersede.
 func (c *Controller) begin(ctx context.Context, s *kube.Snapshot, next *rollout.Rollout) error {
-	if n := len(s.RolloutObjects); n > 0 {
+	if n := len(s.RolloutObjects); n > 0 && !over(&s.RolloutObjects[n-1]) {
 		before := s.RolloutObjects[n-1].DeepCopy()
-		if phase := rollout.Phase(before.Status.Phase); phase != rollout.Complete && phase != rollout.Superseded {
-			before.Status.Phase, before.Status.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("overtaken by rollout-%d", next.Number)
-			// What comes next depends on how far it was. That it went on meanwhile is on
-			// its way here.
-			if written, err := c.writeRollout(ctx, before); err != nil || !written {
-				return err
-			}
+		before.Status.Message = overtaken(next.Number)
+		// What comes next depends on how far it was. That it went on meanwhile is on
+		// its way here.
+		if written, err := c.writeRollout(ctx, before); err != nil || !written {
+			return err
 		}
 	}
 	object := kube.NewRollout(next)
@@ -134,6 +133,28 @@ func (c *Controller) writeRollout(ctx context.Context, o *v1alpha1.NetworkRollou
 		return false, nil
 	}
 	return false, fmt.Errorf("write status of NetworkRollout %s: %w", o.Name, err)
+}
+
+// over tells whether nodes have nothing to do any more for a rollout.
+func over(o *v1alpha1.NetworkRollout) bool {
+	return o.Status.Phase == v1alpha1.RolloutComplete || o.Status.Phase == v1alpha1.RolloutSuperseded
+}
+
+func overtaken(by int64) string { return fmt.Sprintf("overtaken by rollout-%d", by) }
+
+// supersede ends rollouts that another one followed on the way.
+func (c *Controller) supersede(ctx context.Context, s *kube.Snapshot) error {
+	var errs []error
+	for i := range len(s.RolloutObjects) - 1 {
+		if over(&s.RolloutObjects[i]) {
+			continue
+		}
+		before := s.RolloutObjects[i].DeepCopy()
+		before.Status.Phase, before.Status.Message = v1alpha1.RolloutSuperseded, overtaken(s.RolloutObjects[i+1].Spec.Number)
+		_, err := c.writeRollout(ctx, before)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // forget deletes the oldest rollouts.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,9 +22,12 @@ type rolloutStore struct {
 	kube.RolloutClient
 	answer error
 	made   int
+	// phases are those that were written.
+	phases []v1alpha1.RolloutPhase
 }
 
 func (s *rolloutStore) UpdateStatus(_ context.Context, o *v1alpha1.NetworkRollout, _ metav1.UpdateOptions) (*v1alpha1.NetworkRollout, error) {
+	s.phases = append(s.phases, o.Status.Phase)
 	return o, s.answer
 }
 
@@ -54,5 +58,27 @@ func TestBeginAfterWhatIsKnown(t *testing.T) {
 		if store.made != test.made || (err != nil) != test.fails {
 			t.Errorf("%s: %d made, %v", test.name, store.made, err)
 		}
+		// Until the next one is there, nodes go by this one.
+		if d := cmp.Diff([]v1alpha1.RolloutPhase{v1alpha1.RolloutFlip}, store.phases); d != "" {
+			t.Errorf("%s: phases (-want +got):\n%s", test.name, d)
+		}
+	}
+}
+
+// TestSupersede: one that another followed on the way is over, the latest is not.
+func TestSupersede(t *testing.T) {
+	var objects []v1alpha1.NetworkRollout
+	for i, phase := range []v1alpha1.RolloutPhase{v1alpha1.RolloutComplete, v1alpha1.RolloutFinish, v1alpha1.RolloutSuperseded, v1alpha1.RolloutFlip} {
+		o := v1alpha1.NetworkRollout{Status: v1alpha1.NetworkRolloutStatus{Phase: phase}}
+		o.Spec.Number = int64(i + 1)
+		objects = append(objects, o)
+	}
+	store := &rolloutStore{}
+	c := &Controller{params: Params{Clients: &kube.Clients{Rollouts: store}}}
+	if err := c.supersede(t.Context(), &kube.Snapshot{RolloutObjects: objects}); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]v1alpha1.RolloutPhase{v1alpha1.RolloutSuperseded}, store.phases); d != "" {
+		t.Errorf("phases (-want +got):\n%s", d)
 	}
 }
