@@ -247,6 +247,7 @@ func ordealsOfParts(lab *cluster.Lab) []ordeal {
 					eventually(t, 90*time.Second, func(ctx context.Context) error { return restarted(ctx, lab, d, node, start) })
 				}
 				agents(t)
+				checkQuickMatrix(t, lab, regained)
 			}
 			return "on each node in turn"
 		}
@@ -275,7 +276,12 @@ func ordealsOfParts(lab *cluster.Lab) []ordeal {
 		{"routing speaker upgraded", 0, rolled("waymark-speaker", speaker, "speaker")},
 		{"ovs-vswitchd killed", switchGap, killed("ovs-vswitchd", daemon{})},
 		{"ovsdb-server killed", 0, killed("ovsdb-server", daemon{})},
-		{"Open vSwitch upgraded", 2 * switchGap, rolled("waymark-ovs", daemon{}, "ovsdb", "vswitchd")},
+		{"Open vSwitch replaced, as by an upgrade", switchGap, func(t *testing.T) string {
+			kubectl(t, lab, "-n", "kube-system", "rollout", "restart", "daemonset/waymark-ovs")
+			kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/waymark-ovs", "--timeout=180s")
+			agents(t)
+			return "on each node in turn"
+		}},
 		{"containerd killed", 0, killed("containerd", daemon{})},
 		{"kubelet killed", 0, killed("kubelet", daemon{})},
 		{fmt.Sprintf("no controller for %s", away), 0, func(t *testing.T) string {
