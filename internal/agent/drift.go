@@ -140,10 +140,20 @@ type uplinkWanted struct {
 
 // moveUplink moves the node's addresses to the bridge, and keeps the bridge so.
 func (a *Agent) moveUplink(ctx context.Context, nic string) error {
+	a.uplinkMu.Lock()
+	defer a.uplinkMu.Unlock()
 	links, sysctls := a.drift.Begin(drift.Links, uplink), a.drift.Begin(drift.Sysctls, uplink)
 	res, err := a.mover(nic).Move(ctx)
 	links.End(uplinkWanted{nic, res.MAC, res.MTU}, res.Link, err)
 	sysctls.End(nic, len(res.Sysctls), err)
+	return err
+}
+
+// returnUplink makes the NIC the node's uplink again.
+func (a *Agent) returnUplink(ctx context.Context, nic string) error {
+	a.uplinkMu.Lock()
+	defer a.uplinkMu.Unlock()
+	_, err := a.mover(nic).Return(ctx)
 	return err
 }
 

@@ -72,6 +72,17 @@ func TestDualStack(t *testing.T) {
 	check(t, "rollover", func(t *testing.T) { checkRollover(t, lab, 3) })
 	check(t, "serviceagents", func(t *testing.T) { checkServiceAgents(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
+	check(t, "switches replaced", func(t *testing.T) {
+		pods, err := workload.Pods(t.Context(), lab, workload.Namespace, "app=probe-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to := acrossRacks(t, lab, pods)
+		tr := startTraffic(t, lab, from, to)
+		replaceSwitches(t, lab)
+		checkQuickMatrix(t, lab, regained)
+		tr.end(t, switchGap)
+	})
 	check(t, "drift", func(t *testing.T) { checkDrift(t, lab, 30*time.Second) })
 	check(t, "announce", func(t *testing.T) { checkAnnounce(t, lab) })
 	check(t, "drain", func(t *testing.T) { checkDrain(t, lab) })

@@ -277,8 +277,7 @@ func ordealsOfParts(lab *cluster.Lab) []ordeal {
 		{"ovs-vswitchd killed", switchGap, killed("ovs-vswitchd", daemon{})},
 		{"ovsdb-server killed", 0, killed("ovsdb-server", daemon{})},
 		{"Open vSwitch replaced, as by an upgrade", switchGap, func(t *testing.T) string {
-			kubectl(t, lab, "-n", "kube-system", "rollout", "restart", "daemonset/waymark-ovs")
-			kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/waymark-ovs", "--timeout=180s")
+			replaceSwitches(t, lab)
 			agents(t)
 			return "on each node in turn"
 		}},
@@ -301,6 +300,15 @@ func ordealsOfParts(lab *cluster.Lab) []ordeal {
 			return ""
 		}},
 	}
+}
+
+// replaceSwitches puts another Pod with Open vSwitch on each node, one after the
+// other. A node without a switch has to have a network all the same, or it never
+// learns of the Pod with the next one.
+func replaceSwitches(t *testing.T, lab *cluster.Lab) {
+	t.Helper()
+	kubectl(t, lab, "-n", "kube-system", "rollout", "restart", "daemonset/waymark-ovs")
+	kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/waymark-ovs", "--timeout=180s")
 }
 
 // reportOf is what the report of the run is of, and where it is written.
