@@ -4,7 +4,7 @@ GO ?= go
 TOOL := $(GO) tool -modfile=tools/go.mod
 LAB := $(GO) run ./test/lab
 
-# What `make demo` starts: MODE=noEncap|encap|hybrid, FAMILIES=dual|ipv4|ipv6, NODES=3.
+# What `make demo` starts: MODE=noEncap|encap|hybrid|auto, FAMILIES=dual|ipv4|ipv6, NODES=3.
 MODE ?= noEncap
 FAMILIES ?= dual
 NODES ?= 3
@@ -42,6 +42,13 @@ integration: ## Tests on real OVS, FRR and namespaces (root)
 E2E_SKIP ?=
 e2e: ## The end-to-end suite on the lab (root); E2E_SKIP leaves cases out
 	$(GO) test -tags e2e -count=1 -timeout 40m -v $(if $(E2E_SKIP),-skip '$(E2E_SKIP)') ./test/e2e
+
+# How many mode switches, and how often the agent is killed.
+SWITCHES ?= 100
+KILLS ?= 20
+.PHONY: e2e-resilience
+e2e-resilience: ## Every disturbance of docs/resilience.md under load (root); SWITCHES, KILLS
+	$(GO) test -tags e2e -count=1 -timeout 120m -v -run '^TestResilience$$' ./test/e2e -resilience -switches $(SWITCHES) -kills $(KILLS)
 
 # The upstream suite to run, regular expressions for names of specs to run and
 # to leave out, how many specs to run at once (0: what the suite chooses),

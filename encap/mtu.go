@@ -79,7 +79,7 @@ type MTUParams struct {
 }
 
 // PodMTU returns the MTU of Pod interfaces: the uplink's in mode noEncap, what
-// the tunnel leaves of it in encap and in hybrid, where any packet may have to
+// the tunnel leaves of it in the other modes, where any packet may have to
 // take the tunnel. A configured MTU wins if it is not larger than that. The
 // error wraps ErrMTU; the MTU returned beside it is the computed one.
 func PodMTU(p MTUParams) (int, error) {

@@ -3,8 +3,8 @@
 // Package ipam gives Pods their addresses: one a family, out of the node's Pod
 // CIDRs, with the allocator and the on-disk store of the host-local plugin as a
 // library. The first address of a Pod CIDR is the gateway's, the second is that
-// of the node's Services, and neither is given away; a Pod that held the second
-// from before keeps it. Addresses are taken round robin, so that a released one rests as long
+// of the node's Services, the third that of probes, and none is given away; a Pod that
+// held one of them from before keeps it. Addresses are taken round robin, so that a released one rests as long
 // as possible.
 //
 // The store is a directory with one file an address, in host-local's format,

@@ -209,7 +209,7 @@ func allocateOne(s *indexedStore, owner Owner, cidr netip.Prefix) (Assignment, e
 	if cidr.Addr().BitLen()-cidr.Bits() < leastHostBits {
 		return Assignment{}, fmt.Errorf("IPv%d Pod CIDR %s: has fewer than %d addresses", family, cidr, 1<<leastHostBits)
 	}
-	first := Gateway(cidr).Next().Next() // behind the address of Services
+	first := Gateway(cidr).Next().Next().Next() // behind the addresses of Services and of probes
 	set := allocator.RangeSet{{
 		Subnet:     types.IPNet{IP: cidr.Addr().AsSlice(), Mask: net.CIDRMask(cidr.Bits(), cidr.Addr().BitLen())},
 		RangeStart: first.AsSlice(),

@@ -23,7 +23,7 @@ import (
 var (
 	v4   = netip.MustParsePrefix("10.10.1.0/24")
 	v6   = netip.MustParsePrefix("fd10:0:0:1::/64")
-	tiny = netip.MustParsePrefix("10.10.9.0/29") // four Pods
+	tiny = netip.MustParsePrefix("10.10.9.0/29") // three Pods
 	dual = []netip.Prefix{v4, v6}
 )
 
@@ -80,14 +80,14 @@ func TestAllocate(t *testing.T) {
 		want  []Assignment
 	}{
 		"dual-stack": {dual, []Assignment{
-			assignment("10.10.1.3", "10.10.1.1"), assignment("fd10:0:0:1::3", "fd10:0:0:1::1"),
+			assignment("10.10.1.4", "10.10.1.1"), assignment("fd10:0:0:1::4", "fd10:0:0:1::1"),
 		}},
 		"IPv6 first": {[]netip.Prefix{v6, v4}, []Assignment{
-			assignment("fd10:0:0:1::3", "fd10:0:0:1::1"), assignment("10.10.1.3", "10.10.1.1"),
+			assignment("fd10:0:0:1::4", "fd10:0:0:1::1"), assignment("10.10.1.4", "10.10.1.1"),
 		}},
-		"IPv4 only": {[]netip.Prefix{v4}, []Assignment{assignment("10.10.1.3", "10.10.1.1")}},
-		"IPv6 only": {[]netip.Prefix{v6}, []Assignment{assignment("fd10:0:0:1::3", "fd10:0:0:1::1")}},
-		"host bits": {[]netip.Prefix{netip.MustParsePrefix("10.10.1.77/24")}, []Assignment{assignment("10.10.1.3", "10.10.1.1")}},
+		"IPv4 only": {[]netip.Prefix{v4}, []Assignment{assignment("10.10.1.4", "10.10.1.1")}},
+		"IPv6 only": {[]netip.Prefix{v6}, []Assignment{assignment("fd10:0:0:1::4", "fd10:0:0:1::1")}},
+		"host bits": {[]netip.Prefix{netip.MustParsePrefix("10.10.1.77/24")}, []Assignment{assignment("10.10.1.4", "10.10.1.1")}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestExhaustedTakesNothing(t *testing.T) {
 	for name, cidrs := range map[string][]netip.Prefix{"last": {v6, tiny}, "first": {tiny, v6}} {
 		t.Run(name, func(t *testing.T) {
 			a := newAllocator(t)
-			for i := range 4 {
+			for i := range 3 {
 				allocate(t, a, owner(1+i), cidrs...)
 			}
 			_, err := a.Allocate(context.Background(), owner(5), cidrs)
@@ -131,8 +131,8 @@ func TestExhaustedTakesNothing(t *testing.T) {
 				t.Errorf("got error %v", err)
 			}
 			diff(t, "allocations", []string{
-				"c1/eth0 [10.10.9.3 fd10:0:0:1::3]", "c2/eth0 [10.10.9.4 fd10:0:0:1::4]",
-				"c3/eth0 [10.10.9.5 fd10:0:0:1::5]", "c4/eth0 [10.10.9.6 fd10:0:0:1::6]",
+				"c1/eth0 [10.10.9.4 fd10:0:0:1::4]", "c2/eth0 [10.10.9.5 fd10:0:0:1::5]",
+				"c3/eth0 [10.10.9.6 fd10:0:0:1::6]",
 			}, list(t, a))
 			if err := a.Release(context.Background(), owner(1)); err != nil {
 				t.Fatal(err)
@@ -145,19 +145,19 @@ func TestExhaustedTakesNothing(t *testing.T) {
 func TestWholeRangeOfPods(t *testing.T) {
 	a := newAllocator(t)
 	seen := map[netip.Addr]bool{}
-	for i := range 252 {
+	for i := range 251 {
 		seen[allocate(t, a, owner(i), v4)[0].Addr] = true
 	}
 	_, err := a.Allocate(context.Background(), owner(999), []netip.Prefix{v4})
 	if !errors.Is(err, ErrExhausted) {
 		t.Errorf("got error %v", err)
 	}
-	for _, never := range []string{"10.10.1.0", "10.10.1.1", "10.10.1.2", "10.10.1.255"} {
+	for _, never := range []string{"10.10.1.0", "10.10.1.1", "10.10.1.2", "10.10.1.3", "10.10.1.255"} {
 		if seen[netip.MustParseAddr(never)] {
 			t.Errorf("%s was given away", never)
 		}
 	}
-	if len(seen) != 252 {
+	if len(seen) != 251 {
 		t.Errorf("%d different addresses", len(seen))
 	}
 }
@@ -180,17 +180,17 @@ func TestPodCIDRChange(t *testing.T) {
 	a := newAllocator(t)
 	allocate(t, a, owner(1), dual...)
 	allocate(t, a, owner(2), dual...)
-	diff(t, "in the new CIDR", []Assignment{assignment("10.10.9.3", "10.10.9.1")}, allocate(t, a, owner(1), tiny))
+	diff(t, "in the new CIDR", []Assignment{assignment("10.10.9.4", "10.10.9.1")}, allocate(t, a, owner(1), tiny))
 	diff(t, "allocations", []string{
-		"c1/eth0 [10.10.9.3]",
-		"c2/eth0 [10.10.1.4 fd10:0:0:1::4]",
+		"c1/eth0 [10.10.9.4]",
+		"c2/eth0 [10.10.1.5 fd10:0:0:1::5]",
 	}, list(t, a))
 }
 
 func TestReserve(t *testing.T) {
 	a := newAllocator(t)
 	ctx := context.Background()
-	taken, free := netip.MustParseAddr("10.10.1.3"), netip.MustParseAddr("fd10:0:0:1::9")
+	taken, free := netip.MustParseAddr("10.10.1.4"), netip.MustParseAddr("fd10:0:0:1::9")
 	allocate(t, a, owner(1), v4)
 	if err := a.Reserve(ctx, owner(1), []netip.Addr{taken}); err != nil {
 		t.Errorf("own address: %v", err)
@@ -199,7 +199,7 @@ func TestReserve(t *testing.T) {
 	if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "c1/eth0") {
 		t.Errorf("got error %v", err)
 	}
-	diff(t, "allocations", []string{"c1/eth0 [10.10.1.3]", "c2/eth0 [fd10:0:0:1::9]"}, list(t, a))
+	diff(t, "allocations", []string{"c1/eth0 [10.10.1.4]", "c2/eth0 [fd10:0:0:1::9]"}, list(t, a))
 }
 
 // TestAddressOfServicesHeldFromBefore: earlier versions gave it to Pods, which
@@ -218,7 +218,7 @@ func TestAddressOfServicesHeldFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	diff(t, "after it went", []Assignment{
-		assignment("10.10.1.3", "10.10.1.1"), assignment("fd10:0:0:1::3", "fd10:0:0:1::1"),
+		assignment("10.10.1.4", "10.10.1.1"), assignment("fd10:0:0:1::4", "fd10:0:0:1::1"),
 	}, allocate(t, a, owner(1), dual...))
 }
 
@@ -241,9 +241,9 @@ func TestStoreOnDisk(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{id + "/eth0 [10.10.1.3]", "c1/eth0 [10.10.1.4]"}},
+		}, []string{id + "/eth0 [10.10.1.4]", "c1/eth0 [10.10.1.5]"}},
 		"removed by hand": {func(t *testing.T, a *Allocator) {
-			if err := os.Remove(filepath.Join(a.dir, "10.10.1.3")); err != nil {
+			if err := os.Remove(filepath.Join(a.dir, "10.10.1.4")); err != nil {
 				t.Fatal(err)
 			}
 		}, nil},
@@ -255,11 +255,11 @@ func TestStoreOnDisk(t *testing.T) {
 		"empty file of a crash": {func(t *testing.T, a *Allocator) {
 			write(t, a, "10.10.1.9", "")
 			write(t, a, "10.10.1.10", "c9")
-		}, []string{id + "/eth0 [10.10.1.3]"}},
+		}, []string{id + "/eth0 [10.10.1.4]"}},
 		"other files": {func(t *testing.T, a *Allocator) {
 			write(t, a, "last_reserved_ip.4", "")
 			write(t, a, "README", "hello")
-		}, []string{id + "/eth0 [10.10.1.3]"}},
+		}, []string{id + "/eth0 [10.10.1.4]"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // change the second time.
 func TestApply(t *testing.T) {
 	kubetest.Run(t, func(t *testing.T, cluster *kubetest.Cluster) {
-		for _, name := range []string{"noencap", "encap", "hybrid"} {
+		for _, name := range []string{"noencap", "encap", "hybrid", "auto"} {
 			file := "waymark-" + name + ".yaml"
 			for _, how := range [][]string{
 				{"apply", "--server-side", "--validate=strict", "--warnings-as-errors"},

@@ -69,6 +69,7 @@ func tree(t *testing.T, folder string) map[string]string {
 func TestDocuments(t *testing.T) {
 	for name, mode := range map[string]routing.Mode{
 		"noencap": routing.ModeNoEncap, "encap": routing.ModeEncap, "hybrid": routing.ModeHybrid,
+		"auto": routing.ModeAuto,
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := os.ReadFile("waymark-" + name + ".yaml")

@@ -26,8 +26,31 @@ type Input struct {
 	// of each is its own. What it sends there must not come back to it: of the
 	// learned routes only more specific ones lead to Pods inside.
 	Aggregates []netip.Prefix
+	// Proofs say of each node and family whether its routed path carries packets
+	// (ModeAuto). Without one it does not.
+	Proofs map[ProofKey]Proof
 	// TunnelEndpoints are the underlay addresses of remote nodes, by node name.
 	TunnelEndpoints map[string]netip.Addr
+}
+
+// ProofKey names a path to a node.
+type ProofKey struct {
+	Node   string
+	Family Family
+}
+
+// Proof is what probes found of a path.
+type Proof struct {
+	Works bool
+	// Reason says why in words.
+	Reason string
+}
+
+// RoutedPaths returns the paths that ModeAuto would take if all of them worked:
+// PathDirect, PathBGP or PathNone, in the order of DecidePaths.
+func RoutedPaths(in Input) []Path {
+	in.Mode, in.TrustDefaultRoute = ModeNoEncap, false
+	return DecidePaths(in)
 }
 
 // DecidePaths returns one path for every Pod CIDR of every remote node, sorted
@@ -55,6 +78,9 @@ func DecidePaths(in Input) []Path {
 func (in Input) decide(n Node, f Family, cidr netip.Prefix, learned routeIndex) Path {
 	if in.Mode == ModeEncap {
 		return in.tunnel(n, "mode is encap")
+	}
+	if in.Mode == ModeAuto {
+		return in.proven(n, f, cidr, learned)
 	}
 	if a, link, ok := in.onLink(n, f); ok {
 		return Path{Kind: PathDirect, NextHops: []netip.Addr{a},
@@ -87,6 +113,24 @@ func mostSpecific(prefixes []netip.Prefix, cidr netip.Prefix) netip.Prefix {
 		}
 	}
 	return best
+}
+
+// proven takes the routed path where there is one and it works, and the tunnel
+// otherwise.
+func (in Input) proven(n Node, f Family, cidr netip.Prefix, learned routeIndex) Path {
+	in.Mode, in.TrustDefaultRoute = ModeNoEncap, false
+	p := in.decide(n, f, cidr, learned)
+	if p.Kind == PathNone {
+		return in.tunnel(n, p.Reason)
+	}
+	proof, ok := in.Proofs[ProofKey{n.Name, f}]
+	switch {
+	case !ok:
+		return in.tunnel(n, "the route has not been probed yet: "+p.Reason)
+	case !proof.Works:
+		return in.tunnel(n, fmt.Sprintf("probes of the route (%s): %s", p.Reason, proof.Reason))
+	}
+	return p
 }
 
 func (in Input) tunnel(n Node, why string) Path {

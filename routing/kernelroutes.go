@@ -39,6 +39,9 @@ type KernelInput struct {
 	// Aggregates are the networks that the node announces although only a part
 	// of each is its own.
 	Aggregates []netip.Prefix
+	// Probed are routed paths to nodes whose probe address is to be reached by them,
+	// whichever way Pods are.
+	Probed []Path
 	// MTU is the largest packet in bytes that may go to Pods by routes, 0: what the
 	// interface takes.
 	MTU int
@@ -89,6 +92,9 @@ func KernelRoutes(in KernelInput) KernelState {
 	}
 	for _, p := range in.Aggregates {
 		b.add(Route{Prefix: p, Type: Unreachable, Metric: MetricGuard})
+	}
+	for _, p := range in.Probed {
+		b.probed(p)
 	}
 	for _, r := range in.Learned {
 		if slices.Contains(in.Aggregates, r.Prefix) {
@@ -168,6 +174,47 @@ func (b *kernelBuilder) path(p Path) {
 		return
 	}
 	b.add(Route{Prefix: p.PodCIDR, Type: Unreachable, Metric: MetricGuard})
+}
+
+// probed leads to a node's probe address. A path that cannot be resolved gets no
+// route, and fails to be proven.
+func (b *kernelBuilder) probed(p Path) {
+	a := ProbeAddressOf(p.PodCIDR)
+	r := Route{Prefix: netip.PrefixFrom(a, a.BitLen()), Metric: MetricDirect}
+	switch p.Kind {
+	case PathDirect:
+		link, _ := LinkTo(b.in.Links, p.NextHops[0])
+		r.NextHops = []NextHop{{Addr: p.NextHops[0], Interface: link}}
+	case PathBGP:
+		hops, err := b.resolve(p.NextHops)
+		if err != nil {
+			return
+		}
+		r.NextHops, r.Metric = hops, MetricBGP
+	default:
+		return
+	}
+	b.add(r)
+}
+
+// Routed returns the paths to nodes that are routed by the given routes of ours, and
+// not through the gateway into a tunnel.
+func Routed(routes []Route, gateway string, remotes []Node) map[ProofKey]bool {
+	best := map[netip.Prefix]Route{}
+	for _, r := range routes {
+		if have, ok := best[r.Prefix]; r.Type == Unicast && len(r.NextHops) > 0 && (!ok || r.Metric < have.Metric) {
+			best[r.Prefix] = r
+		}
+	}
+	out := map[ProofKey]bool{}
+	for _, n := range remotes {
+		for _, cidr := range n.PodCIDRs {
+			if r, ok := best[cidr.Masked()]; ok && r.NextHops[0].Interface != gateway {
+				out[ProofKey{n.Name, FamilyOf(cidr.Addr())}] = true
+			}
+		}
+	}
+	return out
 }
 
 // resolve finds for each BGP next hop the interface or, where it is not

@@ -43,6 +43,7 @@ const (
 	ModeEncap   Mode = "encap"
 	ModeNoEncap Mode = "noEncap"
 	ModeHybrid  Mode = "hybrid"
+	ModeAuto    Mode = "auto"
 )
 
 // Node is what routing needs to know of a node of the cluster.
@@ -95,6 +96,13 @@ func GatewayOf(podCIDR netip.Prefix) netip.Addr {
 // again. It is on no interface, and no Pod gets it.
 func ServiceAddressOf(podCIDR netip.Prefix) netip.Addr {
 	return GatewayOf(podCIDR).Next()
+}
+
+// ProbeAddressOf returns the third address of a Pod CIDR: nodes send each other
+// probes of routed paths from and to it, which look like packets of Pods. No Pod
+// gets it.
+func ProbeAddressOf(podCIDR netip.Prefix) netip.Addr {
+	return ServiceAddressOf(podCIDR).Next()
 }
 
 // PathKind says how packets for a remote node's Pods leave this node.

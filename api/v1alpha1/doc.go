@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package v1alpha1 owns the custom resources of group waymark.io: BGPPeer and
-// BGPAdvertisement, which people write, BGPSession, which each node's agent
-// writes about its own sessions, and NetworkRollout, by which the controller leads
-// all nodes through a change of how traffic travels. All are cluster-scoped.
+// BGPAdvertisement, which people write, BGPSession and NodePaths, which each
+// node's agent writes about its own sessions and its paths to the others, and
+// NetworkRollout, by which the controller leads all nodes through a change of how
+// traffic travels. All are cluster-scoped.
 //
 // The markers are the contract with `kubectl apply`: whatever can be known to
 // be wrong from one object alone is refused at admission, by schema and CEL,

@@ -72,7 +72,7 @@ type NetworkRolloutSpec struct {
 
 // TrafficSettings are the parts of the configuration that a rollout changes.
 type TrafficSettings struct {
-	// mode is encap, noEncap or hybrid.
+	// mode is encap, noEncap, hybrid or auto.
 	//
 	// +kubebuilder:validation:MaxLength=16
 	Mode string `json:"mode"`

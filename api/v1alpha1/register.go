@@ -20,6 +20,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&BGPPeer{}, &BGPPeerList{},
 		&BGPAdvertisement{}, &BGPAdvertisementList{},
 		&BGPSession{}, &BGPSessionList{},
+		&NodePaths{}, &NodePathsList{},
 		&NetworkRollout{}, &NetworkRolloutList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)

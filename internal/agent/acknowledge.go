@@ -61,6 +61,9 @@ func (a *Agent) acknowledge(ctx context.Context, w World, p *Plan, err error) {
 		a.said = kube.NodeRollout{Name: r.Name}
 	}
 	a.said.Problem, a.said.Loses = "", false
+	if err == nil && p != nil {
+		err = p.Refused
+	}
 	if err == nil && a.said.Phase != r.Phase {
 		err = a.settleDatapath(ctx)
 	}
@@ -81,7 +84,7 @@ func (a *Agent) acknowledge(ctx context.Context, w World, p *Plan, err error) {
 // settleDatapath waits until packets go as the flows of the switch say: what the
 // datapath remembers of them follows them a little later.
 func (a *Agent) settleDatapath(ctx context.Context) error {
-	if err := a.vswitchd(ctx, "revalidator/wait"); err != nil {
+	if err := a.router.Settle(ctx); err != nil {
 		return fmt.Errorf("wait for the datapath to follow the flows: %w", err)
 	}
 	return nil

@@ -78,6 +78,7 @@ type Agent struct {
 	vsdb     *vsdb.Client
 	flows    *openflow.Target
 	router   *router.Applier
+	prober   *prober
 	packets  *openflow.PacketIns
 	refusals *refusals
 	policies *policies
@@ -125,15 +126,18 @@ type Agent struct {
 	podsAt atomic.Int64
 
 	// What follows belongs to the goroutine of loop.
-	registered      bool // the Node object has been seen
-	conf            *config.Config
-	confText        []byte
-	confVersion     string
-	refused         string // what was wrong with the document when it was last spoken of
-	carriedOut      string
-	ports           map[string]vsdb.PortStatus
-	tunnels         map[string]pipeline.NodeParams // those in use, by node
-	unanswered      map[netip.Addr]time.Time       // next hops that did not answer, since when
+	registered  bool // the Node object has been seen
+	conf        *config.Config
+	confText    []byte
+	confVersion string
+	refused     string // what was wrong with the document when it was last spoken of
+	carriedOut  string
+	ports       map[string]vsdb.PortStatus
+	tunnels     map[string]pipeline.NodeParams // those in use, by node
+	unanswered  map[netip.Addr]time.Time       // next hops that did not answer, since when
+	// uplinkMu guards what decides whether node or switch has the uplink: its
+	// addresses, what is saved of them, and the host firewall.
+	uplinkMu        sync.Mutex
 	firewall        *hostfw.Firewall
 	firewallBackend hostfw.Backend
 	rollout         *rollout.Rollout // the last one that was seen
@@ -187,6 +191,7 @@ func New(p Params) (*Agent, error) {
 		Learned: pipeline.LearnedTables(), Fresh: a.onFreshSwitch, Repaired: a.onFlowRepair,
 	})
 	a.resume.flows = a.flows
+	a.prober = newProber(mark)
 	a.router = router.New(router.Params{Socket: filepath.Join(p.OVSDir, "ovs-vswitchd.ctl")})
 	a.speaker = a.newSpeaker()
 	a.drift, a.watchers = drift.New(a.metrics.repaired), a.newWatchers()
@@ -240,9 +245,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"policies", a.policies.run},
 		{"refusals", a.refusals.run},
 		{"connection to the routing speaker", a.speaker.Run},
+		{"probes", a.prober.engine.Run},
 		{"kernel watcher", a.watchers.kernel.Run},
 		{"sysctl watcher", a.watchers.sysctls.Run},
 		{"link watcher", a.watchers.links.Run},
+		{"uplink guard", a.newUplinkGuard().run},
 		{"firewall watcher", a.watchers.tables.Run},
 		{"CNI server", a.cni.Run},
 		{"local API", a.local.Run},

@@ -41,6 +41,7 @@ func (a *Agent) steps() []step {
 		{"bgp", a.applyBGP},
 		{"routes", a.applyRoutes},
 		{"tunnels", a.applyTunnels},
+		{"probes", a.applyProbes},
 	}
 }
 
@@ -62,7 +63,7 @@ func (a *Agent) apply(ctx context.Context, w World, p *Plan) error {
 // bridge where the userspace datapath needs the network interface.
 func (a *Agent) applySwitch(ctx context.Context, w World, p *Plan) error {
 	if w.Config.Datapath != config.DatapathNetdev {
-		if _, err := a.mover(w.Uplink.NIC).Return(ctx); err != nil {
+		if err := a.returnUplink(ctx, w.Uplink.NIC); err != nil {
 			return err
 		}
 	}
@@ -161,9 +162,9 @@ func (a *Agent) applyGateway(ctx context.Context, w World, p *Plan) error {
 			interfaces = append(interfaces, l.Name)
 		}
 	}
-	sysctls := kernel.SysctlParams{Gateway: vsdb.GatewayPort, Interfaces: interfaces, Families: families}
+	sysctls := kernel.SysctlParams{Gateway: vsdb.GatewayPort, Interfaces: interfaces, Families: families, PerFlow: w.probes()}
 	if w.Config.Datapath == config.DatapathNetdev {
-		sysctls.Switched = w.Uplink.NIC
+		sysctls.Switched = a.switched()
 	}
 	return errors.Join(err, a.ensureSysctls(ctx, sysctls))
 }
@@ -304,14 +305,24 @@ type wantedRules struct {
 }
 
 func (a *Agent) applyFirewall(ctx context.Context, w World, p *Plan) error {
-	backend := hostfw.Backend(w.Config.HostFirewall)
+	a.uplinkMu.Lock()
+	defer a.uplinkMu.Unlock()
+	backend, rules := hostfw.Backend(w.Config.HostFirewall), p.Firewall
+	if a.switched() == "" {
+		rules.SwitchedNICs = nil
+	}
+	run := a.drift.Begin(drift.Firewall, forPods)
+	res, err := a.hostFirewall(backend).Apply(ctx, rules)
+	run.End(wantedRules{backend, rules}, b2i(res.Changed), err)
+	return err
+}
+
+// hostFirewall is that of a backend. Its caller holds uplinkMu.
+func (a *Agent) hostFirewall(backend hostfw.Backend) *hostfw.Firewall {
 	if a.firewall == nil || a.firewallBackend != backend {
 		a.firewall, a.firewallBackend = hostfw.New(hostfw.Params{Backend: backend}), backend
 	}
-	run := a.drift.Begin(drift.Firewall, forPods)
-	res, err := a.firewall.Apply(ctx, p.Firewall)
-	run.End(wantedRules{backend, p.Firewall}, b2i(res.Changed), err)
-	return err
+	return a.firewall
 }
 
 func (a *Agent) applyBGP(ctx context.Context, _ World, p *Plan) error {

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	"k8s.io/klog/v2"
 
@@ -91,7 +92,10 @@ func (a *Agent) onLinkGone(name string) {
 // that are being made or removed are nobody's drift.
 func (a *Agent) onPodLink(e podlink.Event) {
 	a.settings.Lock()
-	known, mtu := a.settings.known, a.settings.value.MTU
+	known, mtu := a.settings.known, a.settings.value.HostMTU
+	if e.Pod {
+		mtu = a.settings.value.MTU
+	}
 	a.settings.Unlock()
 	if !known || e.MTU == mtu && (e.Pod || e.Up) || !e.Pod && !a.cni.Attached(e.Name) {
 		return
@@ -136,6 +140,8 @@ type uplinkWanted struct {
 
 // moveUplink moves the node's addresses to the bridge, and keeps the bridge so.
 func (a *Agent) moveUplink(ctx context.Context, nic string) error {
+	a.uplinkMu.Lock()
+	defer a.uplinkMu.Unlock()
 	links, sysctls := a.drift.Begin(drift.Links, uplink), a.drift.Begin(drift.Sysctls, uplink)
 	res, err := a.mover(nic).Move(ctx)
 	links.End(uplinkWanted{nic, res.MAC, res.MTU}, res.Link, err)
@@ -143,12 +149,21 @@ func (a *Agent) moveUplink(ctx context.Context, nic string) error {
 	return err
 }
 
+// returnUplink makes the NIC the node's uplink again.
+func (a *Agent) returnUplink(ctx context.Context, nic string) error {
+	a.uplinkMu.Lock()
+	defer a.uplinkMu.Unlock()
+	_, err := a.mover(nic).Return(ctx)
+	return err
+}
+
 // configureGateway gives the gateway's interface MTU and addresses.
 func (a *Agent) configureGateway(ctx context.Context, p *Plan) error {
+	addrs := slices.Concat(p.Gateways, probeAddresses(p.Probes))
 	links, addresses := a.drift.Begin(drift.Links, gateway), a.drift.Begin(drift.Addresses, gateway)
-	res, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.SwitchMTU, Addresses: p.Gateways})
+	res, err := kernel.ConfigureLink(ctx, kernel.LinkSpec{Name: vsdb.GatewayPort, MTU: p.SwitchMTU, Addresses: addrs})
 	links.End(p.SwitchMTU, res.Changes, err)
-	addresses.End(p.Gateways, res.Addresses, err)
+	addresses.End(addrs, res.Addresses, err)
 	return err
 }
 

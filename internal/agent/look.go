@@ -102,12 +102,13 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	}
 	underlay, err := kernel.ReadUnderlay(ctx, vsdb.GatewayPort)
 	s.world.Links, s.world.Underlay = moved(s.world.Uplink, underlay)
-	if err == nil {
-		var without []kube.PeerProblem
-		s.world.Peers, without = kube.AtGateways(s.world.Peers, s.world.Underlay)
-		s.peers = append(s.peers, without...)
+	if err != nil {
+		return s, err
 	}
-	return s, err
+	var without []kube.PeerProblem
+	s.world.Peers, without = kube.AtGateways(s.world.Peers, s.world.Underlay)
+	s.peers = append(s.peers, without...)
+	return s, a.prober.look(ctx, &s.world, a.paths.Load() != nil)
 }
 
 // advertisements are those of the BGPAdvertisements.

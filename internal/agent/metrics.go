@@ -9,6 +9,7 @@ import (
 	"github.com/waymark-net/waymark/internal/drain"
 	"github.com/waymark-net/waymark/internal/drift"
 	"github.com/waymark-net/waymark/ovs/openflow"
+	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/kernel"
 )
 
@@ -17,6 +18,7 @@ type metrics struct {
 	configValid  prometheus.Gauge
 	routeChanges *prometheus.CounterVec
 	paths        *prometheus.GaugeVec
+	pathSince    *prometheus.GaugeVec
 	problems     prometheus.Gauge
 	kubeProxy    prometheus.Gauge
 	drain        *prometheus.GaugeVec
@@ -62,11 +64,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "waymark_bgp_drain",
 		Help: "1 for the phase in which the node announces addresses of Services, else 0: None as ever, Leaving as what is to be used last, Withdrawn not at all.",
 	}, []string{"phase"})
+	m.pathSince = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "waymark_path_since_seconds",
+		Help: "Since when the Pods of a node are reached by this path, in seconds since 1970. If that was before the agent started, the time when it did.",
+	}, []string{"node", "family", "path"})
 	for _, k := range drift.Kinds() {
 		m.repairs.WithLabelValues(string(k))
 		m.wrong.WithLabelValues(string(k))
 	}
-	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy, m.drain, m.repairs, m.wrong)
+	r.MustRegister(m.configValid, m.routeChanges, m.paths, m.problems, m.kubeProxy, m.drain, m.pathSince, m.repairs, m.wrong)
 	return m
 }
 
@@ -90,6 +96,15 @@ func (m *metrics) plan(p *Plan, phase drain.Phase) {
 	m.paths.Reset()
 	for _, path := range p.Paths {
 		m.paths.WithLabelValues(path.Family.String(), string(path.Kind)).Inc()
+	}
+}
+
+// since tells the path of each node and family, and since when it is.
+func (m *metrics) since(paths []routing.Path, states map[routing.ProofKey]pathState) {
+	m.pathSince.Reset()
+	for _, p := range paths {
+		state := states[routing.ProofKey{Node: p.Node, Family: p.Family}]
+		m.pathSince.WithLabelValues(p.Node, p.Family.String(), string(p.Kind)).Set(float64(state.since.Unix()))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/hostfw"
+	"github.com/waymark-net/waymark/routing/probe"
 )
 
 // World is everything that a node's plan depends on.
@@ -52,6 +53,10 @@ type World struct {
 	// Converged says that Learned is all that the peers know, and not what they
 	// have said so far.
 	Converged bool
+	// Proofs are what probes found of routed paths, and Assumed those that were in use
+	// when the agent started.
+	Proofs  map[routing.ProofKey]routing.Proof
+	Assumed map[routing.ProofKey]bool
 }
 
 // Uplink is what a plan needs to know of the node's uplink.
@@ -94,6 +99,11 @@ type Plan struct {
 	TunnelRoutes []router.Route
 	Firewall     hostfw.Ruleset
 	BGP          routing.BGPConfig
+	// Probes find out which routed paths work.
+	Probes probe.Config
+	// Refused is why the node cannot do what a rollout leads to. The plan is then that
+	// of before.
+	Refused error
 	// NotAnnounced are the addresses of Services that are somebody else's.
 	NotAnnounced []netip.Addr
 }
@@ -119,6 +129,7 @@ func MakePlan(w World) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Refused = ways.refused
 	p.MTU, p.SendMTU, p.SwitchMTU, p.MTUWarning = ways.mtu, ways.sendMTU, w.Uplink.MTU, ways.to.warning
 	for _, c := range valid.Local.PodCIDRs {
 		gateway := routing.GatewayOf(c)
@@ -133,8 +144,11 @@ func MakePlan(w World) (*Plan, error) {
 	if ways.bgp() {
 		aggregates = w.aggregates(valid)
 	}
+	routed := ways.routed()
+	p.Probes = probing(w, valid, routed, p.SendMTU)
 	p.Kernel = routing.KernelRoutes(routing.KernelInput{
 		Aggregates: aggregates,
+		Probed:     routed,
 		Local:      valid.Local,
 		Links:      w.Links,
 		Underlay:   w.Underlay,

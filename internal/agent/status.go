@@ -51,6 +51,8 @@ type report struct {
 	// documentError is what is wrong with the configuration document.
 	documentError error
 	sessions      kube.Report
+	// paths are nil until they are known.
+	paths *kube.PathReport
 }
 
 // statusWriter tells the API server how the node is, on a goroutine of its own:
@@ -59,6 +61,7 @@ type statusWriter struct {
 	recorder *kube.Recorder
 	node     *kube.NodeWriter
 	sessions *kube.SessionWriter
+	paths    *kube.PathWriter
 	loop     *reconcile.Loop
 
 	mu     sync.Mutex
@@ -74,6 +77,7 @@ func newStatusWriter(clients *kube.Clients, nodeName string) *statusWriter {
 		recorder:     kube.NewRecorder(kube.RecorderParams{Clients: clients, Component: "waymark-agent", NodeName: nodeName}),
 		node:         kube.NewNodeWriter(kube.NodeWriterParams{Clients: clients, NodeName: nodeName, Now: time.Now}),
 		sessions:     kube.NewSessionWriter(kube.SessionWriterParams{Clients: clients, Now: time.Now}),
+		paths:        kube.NewPathWriter(kube.PathWriterParams{Clients: clients, Now: time.Now}),
 		saidProblems: map[problem]bool{},
 	}
 	w.loop = reconcile.New(reconcile.Params{
@@ -120,12 +124,16 @@ func (w *statusWriter) write(ctx context.Context) error {
 		}
 		message = strings.Join(lines, "; ")
 	}
-	return errors.Join(
+	err := errors.Join(
 		w.node.SetNetwork(ctx, kube.NetworkCondition{
 			Serving: r.serving, Ready: r.serving && len(r.problems) == 0, Reason: why, Message: message,
 			Configuration: r.configuration,
 		}),
 		w.sessions.Write(ctx, r.sessions))
+	if r.paths != nil {
+		err = errors.Join(err, w.paths.Write(ctx, *r.paths))
+	}
+	return err
 }
 
 // events says what is new.
@@ -188,6 +196,7 @@ func (a *Agent) report(seen sight, plan *Plan, err error) {
 	}
 	if plan != nil {
 		planProblems(plan, add)
+		r.paths = a.prober.report(seen, plan)
 	}
 	a.metrics.problems.Set(float64(len(r.problems)))
 	a.status.set(r)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/waymark-net/waymark/encap"
 	"github.com/waymark-net/waymark/internal/config"
+	"github.com/waymark-net/waymark/internal/rollout"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
 )
@@ -19,6 +20,8 @@ type way struct {
 	traffic   config.Traffic
 	endpoints map[string]encap.Endpoint
 	paths     []routing.Path
+	// routed are the paths that mode auto takes if they work.
+	routed []routing.Path
 	// mtu is that of Pod interfaces in bytes, warning why it is not the configured
 	// one; tunnelMTU is the largest packet that fits the tunnel.
 	mtu       int
@@ -56,7 +59,7 @@ func (w World) way(t config.Traffic, valid routing.Validation) (way, error) {
 	if t.BGP {
 		aggregates = w.aggregates(valid)
 	}
-	y.paths = routing.DecidePaths(routing.Input{
+	in := routing.Input{
 		Aggregates:        aggregates,
 		Mode:              t.Mode,
 		TrustDefaultRoute: t.TrustDefaultRoute,
@@ -64,7 +67,12 @@ func (w World) way(t config.Traffic, valid routing.Validation) (way, error) {
 		Remotes:           valid.Remotes,
 		Learned:           w.Learned,
 		TunnelEndpoints:   remoteEnds,
-	})
+		Proofs:            w.Proofs,
+	}
+	y.paths = routing.DecidePaths(in)
+	if t.Mode == routing.ModeAuto {
+		y.routed = routing.RoutedPaths(in)
+	}
 	return y, nil
 }
 
@@ -81,16 +89,26 @@ type ways struct {
 	// mtu is the largest packet that Pods must be able to get, sendMTU the largest
 	// that they may send.
 	mtu, sendMTU int
+	// refused is why there is no way to what a rollout leads to: all is as before.
+	refused error
 }
 
 func (w World) ways(valid routing.Validation) (ways, error) {
+	r := w.Rollout
 	to, err := w.way(w.Config.Traffic(), valid)
+	var refused error
+	if err != nil && r != nil && r.From != r.To && r.Phase == rollout.Prepare {
+		// Nobody sends by it yet. Pods and nodes come and go meanwhile.
+		refused = err
+		to, err = w.way(r.From, valid)
+	}
 	if err != nil {
 		return ways{}, err
 	}
-	out := ways{to: to, from: to, accepted: []way{to}, sendsNew: func(string) bool { return true }, mtu: to.mtu, sendMTU: to.mtu}
-	r := w.Rollout
-	if r == nil || r.From == r.To {
+	out := ways{
+		to: to, from: to, accepted: []way{to}, sendsNew: func(string) bool { return true }, mtu: to.mtu, sendMTU: to.mtu, refused: refused,
+	}
+	if refused != nil || r == nil || r.From == r.To {
 		return out, nil
 	}
 	if out.from, err = w.way(r.From, valid); err != nil {
@@ -117,6 +135,17 @@ func (y ways) paths() []routing.Path {
 		out = append(out, path)
 	}
 	return out
+}
+
+// routed are the paths that are to be probed. They depend on no more than the routes
+// that there are, so they are the same in each way that asks for it.
+func (y ways) routed() []routing.Path {
+	for _, one := range y.accepted {
+		if one.routed != nil {
+			return one.routed
+		}
+	}
+	return nil
 }
 
 // tunnels are those of which packets are accepted.

@@ -124,3 +124,37 @@ func TestPlanInRollout(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanRefused: a node that cannot do what a rollout leads to stays as it was, says
+// why, and does not hold up anything else.
+func TestPlanRefused(t *testing.T) {
+	routed := config.Traffic{Mode: routing.ModeNoEncap, Tunnel: config.Tunnel{Type: encap.Geneve, Underlay: encap.UnderlayAuto}, BGP: true}
+	geneve := routed
+	geneve.Mode, geneve.BGP = routing.ModeEncap, false
+	in := func(to config.Traffic, r *rollout.Rollout) World {
+		return world(func(w *World) {
+			w.Config, w.Rollout, w.Uplink.MTU = w.Config.With(to), r, 1300 // IPv6 does not fit a tunnel
+		})
+	}
+	before, err := MakePlan(in(routed, &rollout.Rollout{From: routed, To: routed, Phase: rollout.Complete}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := in(geneve, &rollout.Rollout{Name: "rollout-2", From: routed, To: geneve, Phase: rollout.Prepare})
+	p, err := MakePlan(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{acks: newAcknowledger(&kube.Clients{}, "n1")}
+	a.acknowledge(t.Context(), w, p, nil)
+	if said := *a.acks.want.Load(); said.Phase != "" || !strings.Contains(said.Problem, "MTU of uplink eth0") {
+		t.Errorf("the agent says %+v", said)
+	}
+	p.Refused = nil
+	if d := cmp.Diff(before, p, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("(-before +refused):\n%s", d)
+	}
+	if _, err := MakePlan(in(geneve, &rollout.Rollout{From: routed, To: geneve, Phase: rollout.Finish})); err == nil {
+		t.Error("no error for what is in force")
+	}
+}

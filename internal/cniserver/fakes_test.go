@@ -289,6 +289,7 @@ var (
 	testSettings = Settings{
 		PodCIDRs:   []netip.Prefix{netip.MustParsePrefix("10.10.1.0/24"), netip.MustParsePrefix("fd10:0:0:1::/64")},
 		MTU:        1450,
+		HostMTU:    1500,
 		Datapath:   podlink.Netdev,
 		GatewayMAC: net.HardwareAddr{0x0a, 0x57, 0x4d, 0, 0, 1},
 	}

@@ -54,7 +54,7 @@ func TestRefusals(t *testing.T) {
 		"exhausted": {
 			prepare: func(t *testing.T, n *node) {
 				n.settings.PodCIDRs = n.settings.PodCIDRs[:1]
-				for i := range 252 {
+				for i := range 251 {
 					n.w.namespaces[fmt.Sprintf("/ns/x%d", i)] = true
 					n.must(t, call(cniapi.Add, fmt.Sprintf("x%d", i)))
 				}

@@ -60,18 +60,18 @@ func TestReconcile(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.settings.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")}
-		}, whole(host)[:4], "address 10.10.1.3 is in no Pod CIDR"},
+		}, whole(host)[:4], "address 10.10.1.4 is in no Pod CIDR"},
 		"address given to another": {func(t *testing.T, n *node) {
 			release(t, n)
 			other := ipam.Owner{ContainerID: "c2", IfName: "eth0"}
-			if err := n.alloc.Reserve(context.Background(), other, []netip.Addr{netip.MustParseAddr("10.10.1.3")}); err != nil {
+			if err := n.alloc.Reserve(context.Background(), other, []netip.Addr{netip.MustParseAddr("10.10.1.4")}); err != nil {
 				t.Fatal(err)
 			}
 			n.w.namespaces["/ns/c2"] = true
 			if err := n.records.put(attachment{
 				PodInterface: PodInterface{
 					ContainerID: "c2", IfName: "eth0", NetNS: "/ns/c2", HostInterface: podlink.HostInterface("c2", "eth0"),
-					MAC: podlink.MAC("c2", "eth0"), Addresses: []netip.Addr{netip.MustParseAddr("10.10.1.3")},
+					MAC: podlink.MAC("c2", "eth0"), Addresses: []netip.Addr{netip.MustParseAddr("10.10.1.4")},
 				},
 				Gateways: []netip.Addr{netip.MustParseAddr("10.10.1.1")},
 			}); err != nil {

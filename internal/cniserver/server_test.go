@@ -68,8 +68,8 @@ func whole(host string) []string {
 	return []string{
 		"flows " + host,
 		"link " + host + " /ns/c1:eth0 mtu 1450",
-		"port " + host + " default/web-c1 [10.10.1.3 fd10:0:0:1::3]",
-		"addresses c1/eth0 [10.10.1.3 fd10:0:0:1::3]",
+		"port " + host + " default/web-c1 [10.10.1.4 fd10:0:0:1::4]",
+		"addresses c1/eth0 [10.10.1.4 fd10:0:0:1::4]",
 		"record " + host,
 	}
 }
@@ -87,8 +87,8 @@ func TestAddResult(t *testing.T) {
 				{"name": "` + host + `", "mtu": 1450},
 				{"name": "eth0", "mac": "` + mac + `", "mtu": 1450, "sandbox": "/ns/c1"}],
 			"ips": [
-				{"interface": 1, "address": "10.10.1.3/32", "gateway": "10.10.1.1"},
-				{"interface": 1, "address": "fd10:0:0:1::3/128", "gateway": "fd10:0:0:1::1"}],
+				{"interface": 1, "address": "10.10.1.4/32", "gateway": "10.10.1.1"},
+				{"interface": 1, "address": "fd10:0:0:1::4/128", "gateway": "fd10:0:0:1::1"}],
 			"routes": [
 				{"dst": "0.0.0.0/0", "gw": "10.10.1.1"},
 				{"dst": "::/0", "gw": "fd10:0:0:1::1"}]}`},
@@ -98,8 +98,8 @@ func TestAddResult(t *testing.T) {
 				{"name": "` + host + `"},
 				{"name": "eth0", "mac": "` + mac + `", "sandbox": "/ns/c1"}],
 			"ips": [
-				{"version": "4", "interface": 1, "address": "10.10.1.3/32", "gateway": "10.10.1.1"},
-				{"version": "6", "interface": 1, "address": "fd10:0:0:1::3/128", "gateway": "fd10:0:0:1::1"}],
+				{"version": "4", "interface": 1, "address": "10.10.1.4/32", "gateway": "10.10.1.1"},
+				{"version": "6", "interface": 1, "address": "fd10:0:0:1::4/128", "gateway": "fd10:0:0:1::1"}],
 			"routes": [
 				{"dst": "0.0.0.0/0", "gw": "10.10.1.1"},
 				{"dst": "::/0", "gw": "fd10:0:0:1::1"}],
@@ -114,8 +114,8 @@ func TestAddResult(t *testing.T) {
 				{"name": "eth0", "mac": "` + mac + `", "mtu": 1450, "sandbox": "/ns/c1"}],
 			"ips": [
 				{"interface": 0, "address": "127.0.0.1/8"},
-				{"interface": 2, "address": "10.10.1.3/32", "gateway": "10.10.1.1"},
-				{"interface": 2, "address": "fd10:0:0:1::3/128", "gateway": "fd10:0:0:1::1"}],
+				{"interface": 2, "address": "10.10.1.4/32", "gateway": "10.10.1.1"},
+				{"interface": 2, "address": "fd10:0:0:1::4/128", "gateway": "fd10:0:0:1::1"}],
 			"routes": [
 				{"dst": "0.0.0.0/0", "gw": "10.10.1.1"},
 				{"dst": "::/0", "gw": "fd10:0:0:1::1"}],
@@ -276,8 +276,8 @@ func (n *node) doKilled(t *testing.T, req cniapi.Request) (dead bool) {
 func (n *node) dumpAnyAddress(t *testing.T) []string {
 	var out []string
 	for _, line := range n.dump(t) {
-		line = strings.ReplaceAll(line, "10.10.1.4", "10.10.1.3")
-		out = append(out, strings.ReplaceAll(line, "fd10:0:0:1::4", "fd10:0:0:1::3"))
+		line = strings.ReplaceAll(line, "10.10.1.5", "10.10.1.4")
+		out = append(out, strings.ReplaceAll(line, "fd10:0:0:1::5", "fd10:0:0:1::4"))
 	}
 	return out
 }

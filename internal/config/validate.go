@@ -83,7 +83,7 @@ func oneOf[T ~string](f *findings, path string, value T, allowed ...T) {
 
 func (c *Config) validate(families []routing.Family) []*FieldError {
 	var f findings
-	oneOf(&f, "mode", c.Mode, routing.ModeEncap, routing.ModeNoEncap, routing.ModeHybrid)
+	oneOf(&f, "mode", c.Mode, routing.ModeEncap, routing.ModeNoEncap, routing.ModeHybrid, routing.ModeAuto)
 	oneOf(&f, "datapath", c.Datapath, DatapathSystem, DatapathNetdev)
 	oneOf(&f, "tunnel.type", c.Tunnel.Type, encap.Geneve, encap.VXLAN)
 	oneOf(&f, "tunnel.underlay", c.Tunnel.Underlay, encap.UnderlayAuto, encap.UnderlayIPv4, encap.UnderlayIPv6)

@@ -58,18 +58,19 @@ func (c *Controller) reconcileRollouts(ctx context.Context) error {
 		return nil
 	}
 	object := &s.RolloutObjects[len(s.RolloutObjects)-1]
-	return errors.Join(c.advance(leading, s, current, object, said), c.forget(leading, s))
+	return errors.Join(c.advance(leading, s, current, object, said), c.supersede(leading, s), c.forget(leading, s))
 }
 
-// begin makes a rollout, and ends the one before.
+// begin makes a rollout. Until it is there nodes go by the phase of the one before,
+// which is not ended here for that reason, see supersede.
 func (c *Controller) begin(ctx context.Context, s *kube.Snapshot, next *rollout.Rollout) error {
-	if n := len(s.RolloutObjects); n > 0 {
+	if n := len(s.RolloutObjects); n > 0 && !over(&s.RolloutObjects[n-1]) {
 		before := s.RolloutObjects[n-1].DeepCopy()
-		if phase := rollout.Phase(before.Status.Phase); phase != rollout.Complete && phase != rollout.Superseded {
-			before.Status.Phase, before.Status.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("overtaken by rollout-%d", next.Number)
-			if err := c.writeRollout(ctx, before); err != nil {
-				return err
-			}
+		before.Status.Message = overtaken(next.Number)
+		// What comes next depends on how far it was. That it went on meanwhile is on
+		// its way here.
+		if written, err := c.writeRollout(ctx, before); err != nil || !written {
+			return err
 		}
 	}
 	object := kube.NewRollout(next)
@@ -118,15 +119,42 @@ func (c *Controller) advance(ctx context.Context, s *kube.Snapshot, current *rol
 	if progress.Phase != current.Phase {
 		klog.FromContext(ctx).Info("Rollout goes on", "rollout", current.Name, "phase", progress.Phase)
 	}
-	return c.writeRollout(ctx, after)
+	_, err := c.writeRollout(ctx, after)
+	return err
 }
 
-func (c *Controller) writeRollout(ctx context.Context, o *v1alpha1.NetworkRollout) error {
-	_, err := c.params.Clients.Rollouts.UpdateStatus(ctx, o, metav1.UpdateOptions{})
-	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("write status of NetworkRollout %s: %w", o.Name, err)
+// writeRollout writes a status, unless there is a newer one: that is on its way here.
+func (c *Controller) writeRollout(ctx context.Context, o *v1alpha1.NetworkRollout) (written bool, err error) {
+	_, err = c.params.Clients.Rollouts.UpdateStatus(ctx, o, metav1.UpdateOptions{})
+	switch {
+	case err == nil:
+		return true, nil
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return false, nil
 	}
-	return nil // of a conflict the newer version is on its way here
+	return false, fmt.Errorf("write status of NetworkRollout %s: %w", o.Name, err)
+}
+
+// over tells whether nodes have nothing to do any more for a rollout.
+func over(o *v1alpha1.NetworkRollout) bool {
+	return o.Status.Phase == v1alpha1.RolloutComplete || o.Status.Phase == v1alpha1.RolloutSuperseded
+}
+
+func overtaken(by int64) string { return fmt.Sprintf("overtaken by rollout-%d", by) }
+
+// supersede ends rollouts that another one followed on the way.
+func (c *Controller) supersede(ctx context.Context, s *kube.Snapshot) error {
+	var errs []error
+	for i := range len(s.RolloutObjects) - 1 {
+		if over(&s.RolloutObjects[i]) {
+			continue
+		}
+		before := s.RolloutObjects[i].DeepCopy()
+		before.Status.Phase, before.Status.Message = v1alpha1.RolloutSuperseded, overtaken(s.RolloutObjects[i+1].Spec.Number)
+		_, err := c.writeRollout(ctx, before)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // forget deletes the oldest rollouts.

@@ -41,6 +41,13 @@ type SessionClient interface {
 	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
 }
 
+// PathClient reads and writes NodePaths.
+type PathClient interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.NodePaths, error)
+	Create(ctx context.Context, paths *v1alpha1.NodePaths, opts metav1.CreateOptions) (*v1alpha1.NodePaths, error)
+	Update(ctx context.Context, paths *v1alpha1.NodePaths, opts metav1.UpdateOptions) (*v1alpha1.NodePaths, error)
+}
+
 // RolloutClient reads and writes NetworkRollouts.
 type RolloutClient interface {
 	Reader[*v1alpha1.NetworkRolloutList]
@@ -66,6 +73,7 @@ type Clients struct {
 	Peers          PeerClient
 	Advertisements Reader[*v1alpha1.BGPAdvertisementList]
 	Sessions       SessionClient
+	Paths          PathClient
 	Rollouts       RolloutClient
 	// ClusterPolicies are of an API that the cluster may not have.
 	ClusterPolicies ClusterPolicyClient
@@ -121,6 +129,9 @@ func NewClients(config *rest.Config) (*Clients, error) {
 		Sessions: gentype.NewClientWithList("bgpsessions", client, parameters, "",
 			func() *v1alpha1.BGPSession { return &v1alpha1.BGPSession{} },
 			func() *v1alpha1.BGPSessionList { return &v1alpha1.BGPSessionList{} }),
+		Paths: gentype.NewClientWithList("nodepaths", client, parameters, "",
+			func() *v1alpha1.NodePaths { return &v1alpha1.NodePaths{} },
+			func() *v1alpha1.NodePathsList { return &v1alpha1.NodePathsList{} }),
 		Rollouts: gentype.NewClientWithList("networkrollouts", client, parameters, "",
 			func() *v1alpha1.NetworkRollout { return &v1alpha1.NetworkRollout{} },
 			func() *v1alpha1.NetworkRolloutList { return &v1alpha1.NetworkRolloutList{} }),

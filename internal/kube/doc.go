@@ -19,7 +19,7 @@
 // nodes see alike one node speaks.
 //
 // Writing: NodeWriter patches node conditions, SessionWriter keeps the
-// BGPSessions of one node, Recorder writes Events. Each compares first and
+// BGPSessions of one node, PathWriter its NodePaths, Recorder writes Events. Each compares first and
 // writes differences only, can be called again after an error, and is called
 // from one goroutine at a time.
 //

@@ -48,6 +48,7 @@ func TestAgent(t *testing.T) {
 		t.Run("ConfigMap", func(t *testing.T) { testConfigMap(t, cluster, f) })
 		t.Run("node condition", func(t *testing.T) { testNodeCondition(t, admin, agent) })
 		t.Run("sessions", func(t *testing.T) { testSessions(t, cluster, f, agent) })
+		t.Run("paths", func(t *testing.T) { testPaths(t, cluster, f, agent) })
 		t.Run("own node only", func(t *testing.T) { testOwnNodeOnly(t, cluster, f, agent) })
 		t.Run("services", func(t *testing.T) { testServices(t, admin, agent) })
 		t.Run("events", func(t *testing.T) { testEvents(t, admin, agent, f) })
@@ -336,6 +337,66 @@ func testSessions(t *testing.T, cluster *kubetest.Cluster, f *follower, agent *k
 	write("after a conflict", "n1.open n1 open 192.0.2.253 64512 Established 4 1")
 }
 
+func testPaths(t *testing.T, cluster *kubetest.Cluster, f *follower, agent *kube.Clients) {
+	start := time.Now().Add(-time.Hour).Truncate(time.Second)
+	now := start
+	newWriter := func() *kube.PathWriter {
+		return kube.NewPathWriter(kube.PathWriterParams{Clients: agent, Now: func() time.Time { return now }})
+	}
+	w := newWriter()
+	path := func(family routing.Family, cidr string, kind routing.PathKind) kube.PathState {
+		return kube.PathState{Since: now, Path: routing.Path{
+			Node: "n2", Family: family, PodCIDR: netip.MustParsePrefix(cidr), Kind: kind,
+			NextHops: []netip.Addr{netip.MustParseAddr("192.0.2.12")}, Reason: "because",
+		}}
+	}
+	report := kube.PathReport{Node: f.watcher.Snapshot().Node("n1"), Mode: routing.ModeAuto, Paths: []kube.PathState{
+		path(routing.IPv4, "10.10.2.0/24", routing.PathBGP), path(routing.IPv6, "fd10:0:0:2::/64", routing.PathTunnel),
+	}}
+	write := func(step string, args []string, want ...string) {
+		t.Helper()
+		if err := w.Write(t.Context(), report); err != nil {
+			t.Fatalf("%s: %v", step, err)
+		}
+		out, err := cluster.Kubectl(t, "", append([]string{"get", "nodepaths"}, args...)...)
+		if err != nil {
+			t.Fatalf("%s: %v", step, err)
+		}
+		var got []string
+		for line := range strings.Lines(out) {
+			got = append(got, since.ReplaceAllString(strings.Join(strings.Fields(line), " "), "AGE"))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: kubectl get nodepaths (-want +got):\n%s", step, diff)
+		}
+	}
+	write("create", nil, "NAME MODE DIRECT BGP TUNNEL NONE AGE", "n1 auto 0 1 1 0 AGE")
+	write("with a tunnel", []string{"--no-headers", "--field-selector=status.tunnel!=0"}, "n1 auto 0 1 1 0 AGE")
+	write("with nothing", []string{"--no-headers", "--field-selector=status.none!=0"}, "No resources found")
+
+	// Another run of the agent, which finds one path as it was.
+	now = now.Add(time.Minute)
+	w = newWriter()
+	report.Paths = []kube.PathState{
+		path(routing.IPv4, "10.10.2.0/24", routing.PathBGP), path(routing.IPv6, "fd10:0:0:2::/64", routing.PathDirect),
+	}
+	for i := range report.Paths {
+		report.Paths[i].Found = true
+	}
+	write("since when", []string{"-o", `jsonpath={range .items[0].status.paths[*]}{.family} {.path} {.since}{"\n"}{end}`},
+		"ipv4 bgp "+start.UTC().Format(time.RFC3339), "ipv6 direct "+now.UTC().Format(time.RFC3339))
+
+	// More than the object takes.
+	now = now.Add(time.Minute)
+	report.Paths = nil
+	for i := range 300 {
+		p := path(routing.IPv4, "10.10.2.0/24", routing.PathTunnel)
+		p.Node = fmt.Sprintf("n%d", i)
+		report.Paths = append(report.Paths, p)
+	}
+	write("many", []string{"-o", `jsonpath={.items[0].status.tunnel} {.items[0].status.omitted}{"\n"}`}, "300 44")
+}
+
 func testOwnNodeOnly(t *testing.T, cluster *kubetest.Cluster, f *follower, agent *kube.Clients) {
 	other := kube.NewSessionWriter(kube.SessionWriterParams{Clients: agent, Now: time.Now})
 	err := other.Write(t.Context(), kube.Report{
@@ -344,6 +405,11 @@ func testOwnNodeOnly(t *testing.T, cluster *kubetest.Cluster, f *follower, agent
 	})
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "the agent of node n1 may only report about its own node") {
 		t.Errorf("BGPSession of another node: %v", err)
+	}
+	paths := kube.NewPathWriter(kube.PathWriterParams{Clients: agent, Now: time.Now})
+	err = paths.Write(t.Context(), kube.PathReport{Node: f.watcher.Snapshot().Node("n2"), Mode: routing.ModeEncap})
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "the agent of node n1 may only report about its own node") {
+		t.Errorf("NodePaths of another node: %v", err)
 	}
 	err = kube.NewNodeWriter(kube.NodeWriterParams{Clients: agent, NodeName: "n2", Now: time.Now}).SetNetwork(t.Context(), kube.NetworkCondition{Reason: "x"})
 	if !apierrors.IsForbidden(err) {

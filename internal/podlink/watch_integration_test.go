@@ -21,7 +21,7 @@ func TestRepairUponEvents(t *testing.T) {
 		dirty, listening := make(chan Event, 100), make(chan struct{}, 1)
 		w := NewWatcher(WatcherParams{
 			Notify: func(e Event) {
-				if e.MTU != link.MTU || !e.Pod && !e.Up {
+				if e.Pod && e.MTU != link.MTU || !e.Pod && (e.MTU != link.HostMTU || !e.Up) {
 					dirty <- e
 				}
 			},
@@ -37,7 +37,7 @@ func TestRepairUponEvents(t *testing.T) {
 			want   Event
 		}{
 			{node, "ip link set " + link.HostInterface + " mtu 1400", Event{link.HostInterface, false, 1400, true}},
-			{node, "ip link set " + link.HostInterface + " down", Event{link.HostInterface, false, 1450, false}},
+			{node, "ip link set " + link.HostInterface + " down", Event{link.HostInterface, false, 1500, false}},
 			{pod, "ip link set eth0 mtu 1300", Event{"eth0", true, 1300, true}},
 		} {
 			tt.ns.Exec(t, tt.script)

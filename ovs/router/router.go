@@ -42,6 +42,8 @@ type Params struct {
 // Applier gives the switch routes. Its methods are called from one goroutine.
 type Applier struct {
 	call func(ctx context.Context, command string, args ...string) (string, error)
+	// one of the routes that the switch has; not valid when it has none.
+	one Route
 }
 
 // New returns an Applier.
@@ -74,20 +76,22 @@ func (a *Applier) Apply(ctx context.Context, desired []Route) (Result, error) {
 	}
 	set, remove := diff(desired, have)
 	res := Result{Unchanged: len(desired) - len(set)}
+	a.one = Route{}
 	if len(desired) > 0 {
 		res.Kept, remove = len(remove), nil
 	}
 	var errs []error
 	for _, r := range set {
-		args := []string{host(r.Dst), r.Bridge}
-		if r.Gateway.IsValid() {
-			args = append(args, r.Gateway.String())
-		}
-		if _, err := a.call(ctx, "ovs/route/add", args...); err != nil {
+		if err := a.add(ctx, r); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		res.Set = append(res.Set, r.Dst)
+	}
+	for _, d := range desired {
+		if !slices.Contains(set, d) || slices.Contains(res.Set, d.Dst) {
+			a.one = d
+		}
 	}
 	for _, dst := range remove {
 		if _, err := a.call(ctx, "ovs/route/del", host(dst)); err != nil {
@@ -100,6 +104,15 @@ func (a *Applier) Apply(ctx context.Context, desired []Route) (Result, error) {
 		klog.FromContext(ctx).Info("Ways of tunnels changed", "set", res.Set, "removed", res.Removed)
 	}
 	return res, errors.Join(errs...)
+}
+
+func (a *Applier) add(ctx context.Context, r Route) error {
+	args := []string{host(r.Dst), r.Bridge}
+	if r.Gateway.IsValid() {
+		args = append(args, r.Gateway.String())
+	}
+	_, err := a.call(ctx, "ovs/route/add", args...)
+	return err
 }
 
 // host is an address as a prefix.

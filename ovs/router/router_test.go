@@ -4,11 +4,14 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -18,10 +21,20 @@ import (
 type daemon struct {
 	routes map[string]string
 	did    []string
+	// looked, if set, holds up those who wait until the switch has looked at its
+	// datapath, which it does when a route is set.
+	looked chan struct{}
 }
 
-func (d *daemon) call(_ context.Context, command string, args ...string) (string, error) {
+func (d *daemon) call(ctx context.Context, command string, args ...string) (string, error) {
 	switch command {
+	case "revalidator/wait":
+		select {
+		case <-d.looked:
+			return "", nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	case "ovs/route/show":
 		lines := []string{"Route Table:", "Cached: 192.0.2.0/24 dev br-ext SRC 192.0.2.1"}
 		for dst, rest := range d.routes {
@@ -126,5 +139,46 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		_, _ = parseNeighbours(text)
+	})
+}
+
+// TestSettle has a switch that looks at its datapath only when a route is set.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &daemon{routes: map[string]string{}, looked: make(chan struct{})}
+		a := New(Params{})
+		a.call = func(ctx context.Context, command string, args ...string) (string, error) {
+			out, err := d.call(ctx, command, args...)
+			if command == "ovs/route/add" && err == nil {
+				select {
+				case d.looked <- struct{}{}:
+				default: // nobody waits
+				}
+			}
+			return out, err
+		}
+		if _, err := a.Apply(t.Context(), []Route{{Dst: addr("192.0.2.2"), Bridge: "br-ext"}, {Dst: addr("192.0.2.3"), Bridge: "missing"}}); err == nil {
+			t.Error("no error for a bridge that is missing")
+		}
+		began := time.Now()
+		if err := a.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 2*nudgeFirst {
+			t.Errorf("took %v", took)
+		}
+		if diff := cmp.Diff([]string{"add 192.0.2.2/32 br-ext", "add 192.0.2.2/32 br-ext", "add 192.0.2.2/32 br-ext"}, d.did); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		// Without a route there is nothing to do but to wait.
+		if _, err := a.Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		d.did = nil
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := a.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) || len(d.did) > 0 {
+			t.Errorf("%v, %v", err, d.did)
+		}
 	})
 }

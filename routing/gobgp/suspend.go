@@ -60,8 +60,10 @@ func (i *instance) sever(ctx context.Context, p *peer, why string) error {
 	return i.rest(ctx, p, severRest, bfdDown, why)
 }
 
-// severing says whether a peer's session is still the one that was ended.
+// severing says whether no session of a peer was established since one was ended:
+// until then the paths that GoBGP has of it are those of the one that ended, for a
+// moment also when the session is down already.
 func (i *instance) severing(a netip.Addr, p *peer) bool {
 	seen := i.watch.seen(a)
-	return seen.up && !p.severed.IsZero() && !seen.since.After(p.severed)
+	return !p.severed.IsZero() && (!seen.up || !seen.since.After(p.severed))
 }

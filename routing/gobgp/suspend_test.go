@@ -5,7 +5,6 @@ package gobgp
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/waymark-net/waymark/routing"
 )
@@ -50,9 +49,8 @@ func TestSuspend(t *testing.T) {
 		t.Errorf("routes after Suspend: %+v", ev)
 	}
 	n.eventually("said why", errorLike("p127.0.9.2", "the path is lost"))
-	n.eventually("session back", established("p127.0.9.2"))
-	n.eventually("its routes are read", func(_ routing.PathEvent, ss []routing.SessionStatus) bool {
-		return ss[0].Families[0].Accepted == 1
+	n.eventually("another session, its routes are read", func(_ routing.PathEvent, ss []routing.SessionStatus) bool {
+		return ss[0].State == routing.SessionEstablished && ss[0].Since.After(before[0].Since) && ss[0].Families[0].Accepted == 1
 	})
 	again, _ := told()
 	if !has(other)(again, nil) {
@@ -78,7 +76,7 @@ func TestSuspend(t *testing.T) {
 		t.Errorf("routes of the session that ends: %+v", ev)
 	}
 	n.eventually("both again", has(both))
-	if s := n.Sessions()[0]; !s.Since.After(since) || time.Since(s.Since) > deadline {
+	if s := n.Sessions()[0]; !s.Since.After(since) {
 		t.Errorf("the session was not ended: %+v", s)
 	}
 }

@@ -86,7 +86,7 @@ func newWorld(t *testing.T, node *testnet.Namespace) world {
 		node.Exec(t, line)
 	}
 	w.pods.Exec(t, "ip address add 10.10.2.7/32 dev lo")
-	w.pods.Exec(t, "ip address add fd10:0:0:2::7/128 dev lo")
+	w.pods.Exec(t, "ip address add fd10:0:0:2::7/128 dev lo nodad")
 	w.pods.Exec(t, "ip route add default via 10.10.1.1")
 	w.pods.Exec(t, "ip route add default via fd10:0:0:1::1")
 	w.outside.Exec(t, "ip route add 10.10.1.0/24 via 172.30.0.11")

@@ -28,7 +28,7 @@ func serviceWorld(t *testing.T, node *testnet.Namespace) (w world, client *testn
 	for _, line := range []string{
 		"sysctl -q -w net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1",
 		"ip address add 169.254.87.78/32 dev lo", "ip address add 169.254.96.1/32 dev lo",
-		"ip address add 100::574e/128 dev lo", "ip address add 100::574e:0:1/128 dev lo",
+		"ip address add 100::574e/128 dev lo nodad", "ip address add 100::574e:0:1/128 dev lo nodad",
 		"ip route add 169.254.87.79 via 10.10.9.9", "ip route add 100::574f via fd10:0:0:9::9",
 		"ip rule add from 169.254.0.0/16 lookup 100", "ip -6 rule add from 100::/64 lookup 100",
 		"ip route add default via 10.10.1.1 table 100", "ip -6 route add default via fd10:0:0:1::1 table 100",
@@ -43,7 +43,7 @@ func serviceWorld(t *testing.T, node *testnet.Namespace) (w world, client *testn
 		node.Exec(t, line)
 	}
 	client.Exec(t, "ip address add 169.254.87.79/32 dev lo")
-	client.Exec(t, "ip address add 100::574f/128 dev lo")
+	client.Exec(t, "ip address add 100::574f/128 dev lo nodad")
 	client.Exec(t, "ip route add default via 10.10.9.1")
 	client.Exec(t, "ip route add default via fd10:0:0:9::1")
 	for _, port := range []int{30080, 443} {

@@ -94,6 +94,21 @@ func (Routes) Apply(ctx context.Context, desired []routing.Route, opts RouteOpti
 	return res, errors.Join(errs...)
 }
 
+// Read returns the routes of protocol 87 in the main table.
+func (Routes) Read(ctx context.Context) ([]routing.Route, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	_, list, err := listRoutes(newLinkNames())
+	var out []routing.Route
+	for _, o := range list {
+		if o.protocol == Protocol && !o.odd {
+			out = append(out, o.Route)
+		}
+	}
+	return out, err
+}
+
 // putRoute writes a route. The kernel refuses an on-link IPv6 gateway to which
 // another route leads through another interface (ip6_route_check_nh_onlink),
 // as the remote gateway's address in a Pod CIDR that so far was reached

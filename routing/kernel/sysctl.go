@@ -28,6 +28,9 @@ type SysctlParams struct {
 	// of further next hops. Interfaces that do not exist are passed over.
 	Interfaces []string
 	Families   []routing.Family
+	// PerFlow has routes with several next hops chosen among by ports, too, and not by
+	// addresses alone: so that what some flows show holds for all.
+	PerFlow bool
 	// Switched is the NIC that a userspace switch has, as UplinkMover keeps it;
 	// empty if there is none.
 	Switched string
@@ -83,6 +86,9 @@ func wantedSysctls(p SysctlParams, all []string, current func(path string) strin
 	}
 	set := func(value string, elems ...string) { out = append(out, sysctl{filepath.Join(elems...), value}) }
 	if slices.Contains(p.Families, routing.IPv4) {
+		if p.PerFlow {
+			set("1", "net/ipv4/fib_multipath_hash_policy")
+		}
 		for _, i := range append([]string{p.Gateway}, p.Interfaces...) {
 			set("1", "net/ipv4/conf", i, "forwarding")
 			// Loose: with several routers the way in is not always the way out.
@@ -95,6 +101,9 @@ func wantedSysctls(p SysctlParams, all []string, current func(path string) strin
 	}
 	if !slices.Contains(p.Families, routing.IPv6) {
 		return out
+	}
+	if p.PerFlow {
+		set("1", "net/ipv6/fib_multipath_hash_policy")
 	}
 	set("0", "net/ipv6/conf", p.Gateway, "disable_ipv6")
 	set("0", "net/ipv6/conf", p.Gateway, "accept_ra")

@@ -21,18 +21,19 @@ func (p Params) stretched(targets int) time.Duration {
 	return max(p.Interval, time.Duration(least*float64(time.Second)))
 }
 
-// bucket holds tokens, as many as come in a quarter of a second.
+// bucket holds up to burst tokens, of which rate come in a second.
 type bucket struct {
-	rate, tokens float64 // a second
-	at           time.Time
+	rate, burst, tokens float64
+	at                  time.Time
 }
 
-func newBucket(rate float64) bucket { return bucket{rate: rate, tokens: rate / 4} }
+// newBucket has a burst of what comes in a quarter of a second, and is full.
+func newBucket(rate float64) bucket { return bucket{rate: rate, burst: rate / 4, tokens: rate / 4} }
 
 // take takes a token, if there is one.
 func (b *bucket) take(now time.Time) bool {
 	if !b.at.IsZero() && now.After(b.at) {
-		b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*b.rate, b.rate/4)
+		b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*b.rate, b.burst)
 	}
 	b.at = now
 	if b.tokens < 1 {
@@ -72,6 +73,9 @@ func (e *Engine) take(d datagram) {
 }
 
 func (e *Engine) dispatch(d datagram) Discard {
+	if d.refused {
+		return e.refused(d)
+	}
 	p, why := parse(d.payload)
 	if why != "" {
 		return why
@@ -120,5 +124,25 @@ func (e *Engine) answered(d datagram, p packet) Discard {
 	e.counted.Replies++
 	// What follows from it is looked at when the path is next due, which is soon:
 	// an answer only ever puts off what is due.
+	return ""
+}
+
+// refused notes that nobody listened for one of our requests.
+func (e *Engine) refused(d datagram) Discard {
+	p, why := parseQuoted(d.payload)
+	to := e.byAddr[d.from.Addr()]
+	switch {
+	case why != "":
+		return why
+	case p.Type != typeRequest || d.flow == answering:
+		return DiscardType // a reply, to an engine that has ended
+	case to == nil || d.from.Port() != Port:
+		return DiscardSource
+	case p.Nonce != e.nonce:
+		return DiscardNonce
+	case int(p.Flow) != d.flow, !to.machine.refuse(d.at, slot{d.flow, p.Kind}, p.Seq):
+		return DiscardSequence
+	}
+	e.counted.Refused++
 	return ""
 }

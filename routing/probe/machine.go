@@ -4,6 +4,7 @@ package probe
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 )
 
@@ -16,14 +17,14 @@ import (
 // within two rounds, 400 ms. Its absence raises suspicion 50 ms later, and four
 // more probes of the cell follow 40 ms apart; the last is lost 100 ms after it
 // was sent: 400 + 50 + 3*40 + 100 = 670 ms. What breaks all flows meets a probe
-// within 50 ms and needs 400 ms more. Each is longer by the round-trip time where
+// within 25 ms and needs 400 ms more. Each is longer by the round-trip time where
 // that is above 30 ms.
 //
 // Random loss: when a network loses 1 % of the packets, each way, a probe is not
 // answered with p = 1 - 0.99² = 0.0199. A chain of five such in one cell begins
-// with each probe with probability p⁵ = 3.1e-9. A target has 22 probes a second,
-// jitter included: one false failure in 14,500,000 s, 168 days, of a target.
-// Three probes in place of five would have one in 96 minutes.
+// with each probe with probability p⁵ = 3.1e-9. A target has 44 probes a second,
+// jitter included: one false failure in 7,270,000 s, 84 days, of a target.
+// Three probes in place of five would have one in 48 minutes.
 const (
 	lossesMax    = 5
 	besides      = 2 // of them at least before, and after, one that was answered
@@ -76,6 +77,7 @@ type machine struct {
 	interval time.Duration
 	size     int // of full packets, IP header included
 	route    string
+	node     string
 
 	state   state
 	assumed bool      // works, but was not seen to
@@ -91,6 +93,10 @@ type machine struct {
 	cells   []cell      // by flow and kind
 	last    time.Time   // when the last one of all that were answered was sent
 	recent  []time.Time // when some before it were, and it
+	heard   time.Time   // when the last answer came, or we began
+	refused time.Time   // see refused.go
+	frozen  bool
+	froze   time.Time
 	rtt     time.Duration
 	seq     uint32
 	turn    int // of regular probes
@@ -99,7 +105,7 @@ type machine struct {
 }
 
 func newMachine(now time.Time, p Params, t Target, interval time.Duration, random func() float64) *machine {
-	m := &machine{p: p, random: random, interval: interval, since: now}
+	m := &machine{p: p, random: random, interval: interval, since: now, heard: now, node: t.Node}
 	if t.AssumeWorks && t.Route != "" {
 		m.state, m.assumed = working, true
 	}
@@ -147,6 +153,9 @@ func (m *machine) advance(now time.Time) {
 	if m.route == "" {
 		return
 	}
+	if m.freeze(now) {
+		return
+	}
 	m.failing = m.judge(now)
 	switch {
 	case m.failing:
@@ -174,7 +183,10 @@ func (m *machine) advance(now time.Time) {
 // judge says whether the path fails now, and remembers why.
 func (m *machine) judge(now time.Time) bool {
 	if m.silent(now) {
-		m.class, m.why = ClassSilent, m.describe(now, ClassSilent)
+		if m.class = ClassSilent; m.refusing(now) {
+			m.class = ClassNoAgent
+		}
+		m.why = m.describe(now, m.class)
 		return true
 	}
 	for i := range m.cells {
@@ -232,8 +244,8 @@ func (m *machine) spacing() time.Duration {
 // suspicion returns the cell that is asked next out of turn, and when. The one
 // that most is missing of comes first, so that one of them is sure soon.
 func (m *machine) suspicion() (time.Time, slot) {
-	if m.failing {
-		return time.Time{}, slot{} // sure already
+	if m.failing || m.frozen {
+		return time.Time{}, slot{} // sure already, or nothing would come of it
 	}
 	var oldest time.Time
 	var of slot
@@ -285,10 +297,10 @@ func (m *machine) answer(now time.Time, s slot, seq uint32, size int) bool {
 			continue
 		}
 		c.waiting = append(c.waiting[:0], c.waiting[i+1:]...)
-		c.answered = a.sent
+		c.answered, m.heard = a.sent, now
 		if a.sent.After(m.last) {
 			m.last = a.sent
-			if len(m.recent) == kept {
+			if len(m.recent) == kept*m.p.Flows/2 {
 				m.recent = append(m.recent[:0], m.recent[1:]...)
 			}
 			m.recent = append(m.recent, a.sent)
@@ -306,6 +318,7 @@ func (m *machine) answer(now time.Time, s slot, seq uint32, size int) bool {
 // excuse has probes that wait run as long again as nobody was there to take
 // their answers.
 func (m *machine) excuse(d time.Duration) {
+	m.refused = m.refused.Add(d)
 	for i := range m.cells {
 		for j := range m.cells[i].waiting {
 			a := &m.cells[i].waiting[j]
@@ -324,6 +337,10 @@ func (m *machine) next(now time.Time) time.Time {
 		if !t.IsZero() && t.After(now) && t.Before(next) {
 			next = t
 		}
+	}
+	if m.frozen {
+		before(m.thaws())
+		return next
 	}
 	if at, _ := m.suspicion(); !at.IsZero() && at.Before(next) {
 		next = at
@@ -349,6 +366,9 @@ func (m *machine) verdict(now time.Time) Verdict {
 		RTT: m.rtt, Interval: m.interval, Failures: m.flaps,
 	}
 	switch {
+	case (v.Works || m.state == holding) && m.refused.After(m.heard):
+		v.Class = ClassNoAgent
+		v.Reason = fmt.Sprintf("%s for %v", m.describe(now, ClassNoAgent), now.Sub(m.heard).Truncate(time.Second))
 	case m.assumed:
 		v.Class, v.Reason = ClassAssumed, "in use before, not proven yet"
 	case m.state == working:

@@ -57,6 +57,15 @@ func reply(b []byte) { b[5] = typeReply }
 
 // parse reads a datagram. The reason is empty when it is a probe.
 func parse(b []byte) (packet, Discard) {
+	p, why := parseQuoted(b)
+	if why == "" && p.Length != len(b) {
+		return packet{}, DiscardLength
+	}
+	return p, why
+}
+
+// parseQuoted reads as much of a datagram as an ICMP error quotes.
+func parseQuoted(b []byte) (packet, Discard) {
 	if len(b) < headerLen {
 		return packet{}, DiscardLength
 	}
@@ -75,7 +84,7 @@ func parse(b []byte) (packet, Discard) {
 		return packet{}, DiscardType
 	case p.Kind >= kinds:
 		return packet{}, DiscardType
-	case p.Length != len(b):
+	case p.Length < len(b):
 		return packet{}, DiscardLength
 	}
 	return p, ""

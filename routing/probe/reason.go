@@ -64,6 +64,8 @@ func (m *machine) describe(now time.Time, c Class) string {
 		if m.last.IsZero() {
 			text = "no answer yet on any flow"
 		}
+	case ClassNoAgent:
+		text = "no agent answers at " + m.node
 	case ClassFullSize:
 		text = fmt.Sprintf("no answer to packets of %d bytes on %d of %d flows, small ones are answered",
 			m.size, n.kind[full], m.p.Flows)

@@ -24,6 +24,10 @@ const answering = -1
 // than one answer of each path.
 const buffer = 1 << 20
 
+// attempts is how often a packet is sent that the kernel does not take: it may say
+// so for an error that one before it met, which it tells once each.
+const attempts = 3
+
 // datagram is what came in.
 type datagram struct {
 	at      time.Time
@@ -31,6 +35,9 @@ type datagram struct {
 	from    netip.AddrPort
 	to      netip.Addr // our address
 	flow    int        // answering: it came to Port
+	// refused: it is what from's kernel quotes of a datagram that we sent to from,
+	// where nobody has the port open. It may be cut off.
+	refused bool
 }
 
 // transport sends from our addresses and receives for them. Its methods are
@@ -82,7 +89,7 @@ func (u *udp) listen(local []netip.Addr) error {
 		}
 		u.sockets[a] = sockets
 		for i, s := range sockets {
-			u.readers.Go(func() { u.read(s.conn, a, i-1) })
+			u.readers.Go(func() { u.read(s, a, i-1) })
 		}
 	}
 	return errors.Join(errs...)
@@ -144,7 +151,8 @@ func openUDP(at netip.AddrPort) (*socket, error) {
 
 // options are set before a socket is bound. The address may come later than we
 // do. Packets are never fragmented, and what routers said about MTUs does not
-// count: a router whose word does not come through is what is looked for.
+// count: a router whose word does not come through is what is looked for. Errors
+// that packets meet are queued: one kind says that the other node has no agent.
 func options(fd int, v6 bool) error {
 	// More than the system's limit takes a privilege, which tests may not have.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
@@ -153,11 +161,13 @@ func options(fd int, v6 bool) error {
 	if v6 {
 		return errors.Join(
 			set(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1, "IPV6_FREEBIND"),
+			set(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1, "IPV6_RECVERR"),
 			set(fd, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1, "IPV6_DONTFRAG"),
 			set(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE, "IPV6_MTU_DISCOVER"))
 	}
 	return errors.Join(
 		set(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1, "IP_FREEBIND"),
+		set(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1, "IP_RECVERR"),
 		set(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE, "IP_MTU_DISCOVER"))
 }
 
@@ -169,20 +179,22 @@ func set(fd, level, option, value int, name string) error {
 }
 
 // read delivers until the socket is closed.
-func (u *udp) read(c *net.UDPConn, to netip.Addr, flow int) {
-	buf := make([]byte, 1<<16)
+func (u *udp) read(s *socket, to netip.Addr, flow int) {
+	buf, control := make([]byte, 1<<16), make([]byte, controlLen)
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(buf)
+		var d datagram
+		err := s.raw.Read(func(fd uintptr) (got bool) {
+			d, got = receive(int(fd), buf, control)
+			return got
+		})
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			continue // an error of the socket is told once, then it is read on
+			continue // the poller's, told once
 		}
-		u.deliver(datagram{
-			at: time.Now(), payload: append([]byte(nil), buf[:n]...), to: to, flow: flow,
-			from: netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port()),
-		})
+		d.to, d.flow = to, flow
+		u.deliver(d)
 	}
 }
 
@@ -199,7 +211,11 @@ func (u *udp) send(from netip.Addr, flow int, to netip.AddrPort, b []byte) error
 	}
 	var err error
 	control := sockets[flow+1].raw.Write(func(fd uintptr) bool {
-		err = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sa)
+		for range attempts {
+			if err = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sa); err == nil {
+				break
+			}
+		}
 		return true
 	})
 	if err = errors.Join(control, err); err != nil {

@@ -22,7 +22,7 @@ const Port = 21793
 // Defaults of Params.
 const (
 	DefaultInterval = 200 * time.Millisecond
-	DefaultFlows    = 4
+	DefaultFlows    = 8
 	DefaultBudget   = 2000
 	DefaultHold     = 5 * time.Second
 	DefaultMaxHold  = 5 * time.Minute
@@ -171,6 +171,7 @@ const (
 	ClassUnproven  Class = "unproven"   // not answered in full yet
 	ClassNoRoute   Class = "no-route"   // there is nothing to probe
 	ClassSilent    Class = "no-answer"  // on any flow
+	ClassNoAgent   Class = "no-agent"   // the node answers, nobody listens there: Works is as it was for a minute
 	ClassFullSize  Class = "full-size"  // full-size packets alone are not answered
 	ClassSomeFlows Class = "some-flows" // small ones are not answered either, on some flows
 	ClassHold      Class = "hold"       // answered again, but not for long enough
@@ -214,8 +215,9 @@ const (
 type Counters struct {
 	Sent       uint64 // requests
 	SendErrors uint64 // requests and replies that the kernel did not take
-	Received   uint64 // discarded ones included
+	Received   uint64 // discarded ones and errors included
 	Replies    uint64 // received ones that were good
+	Refused    uint64 // requests for which nobody listened, so the other node's kernel says
 	Answered   uint64 // requests of others
 	Discarded  map[Discard]uint64
 }

@@ -98,7 +98,7 @@ func show(ctx context.Context, o options, lab *cluster.Lab) error {
 		{"get", "nodes", "-o", "wide"},
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "services", "-A", "-o", "wide"},
-		{"get", "bgppeers,bgpsessions"},
+		{"get", "bgppeers,bgpsessions,nodepaths"},
 	} {
 		out, err := lab.Kubectl(ctx, look...)
 		if err != nil {

@@ -39,7 +39,7 @@ func newCommand() *cobra.Command {
 	}
 	f := command.Flags()
 	f.StringVar(&o.name, "name", "demo", "name of the lab")
-	f.StringVar(&o.mode, "mode", "noEncap", "traffic mode: noEncap, encap or hybrid")
+	f.StringVar(&o.mode, "mode", "noEncap", "traffic mode: noEncap, encap, hybrid or auto")
 	f.StringVar(&o.families, "families", "dual", "IP families: dual, ipv4 or ipv6")
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, in two racks")
 	f.StringVar(&o.report, "report", "out/demo/report.json", "file for the report")

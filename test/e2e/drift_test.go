@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,12 +102,8 @@ echo $(( ($(now) - begun) / 1000000 ))`, d.look, d.do, repairedWithin.Millisecon
 }
 
 // checkDrift disturbs a random node in a random way once a second, and records how
-// long it took until all was as before, by kind.
-func checkDrift(t *testing.T, lab *cluster.Lab) {
-	lasts := 30 * time.Second
-	if os.Getenv("WAYMARK_E2E_RESILIENCE") != "" {
-		lasts = 2 * time.Minute
-	}
+// long it took until all was as before, by kind. It lasts for so long.
+func checkDrift(t *testing.T, lab *cluster.Lab, lasts time.Duration) {
 	nodes, all := nodeNames(lab), disturbances()
 	before := repairsByKind(t, lab, nodes)
 	pods, err := workload.Pods(t.Context(), lab, workload.Namespace, "app=probe-a")

@@ -7,6 +7,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,9 +27,22 @@ import (
 var labPrefix = cmp.Or(os.Getenv("WAYMARK_E2E_PREFIX"), "e2e-")
 
 // suite is the report of the run.
-var suite struct {
+var suite reported
+
+type reported struct {
 	sync.Mutex
 	*report.Report
+}
+
+// add adds a row, and fails the test if it does not hold.
+func (s *reported) add(t *testing.T, r report.Row) {
+	t.Helper()
+	s.Lock()
+	defer s.Unlock()
+	s.Add(r)
+	if r.OK != nil && !*r.OK {
+		t.Errorf("%s: %s", r.Case, r.Note)
+	}
 }
 
 func TestMain(m *testing.M) {
@@ -37,6 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	flag.Parse()
 	ctx := context.Background()
 	source, err := cluster.Source()
 	if err != nil {
@@ -47,10 +62,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	suite.Report = report.Begin(ctx, report.Params{Name: "e2e", Command: "make e2e", Source: source})
+	params, path := reportOf()
+	params.Source = source
+	suite.Report = report.Begin(ctx, params)
 	code := m.Run()
 	failures.print(os.Stderr)
-	if err := suite.Write(filepath.Join(source, "out/e2e/report.json")); err != nil {
+	if err := suite.Write(filepath.Join(source, path)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -76,14 +93,9 @@ func downAll(ctx context.Context) error {
 // record adds rows to the report and fails the test for those that do not hold.
 func record(t *testing.T, rows ...report.Row) {
 	t.Helper()
-	suite.Lock()
-	defer suite.Unlock()
 	for _, r := range rows {
 		r.Case = t.Name() + ": " + r.Case
-		suite.Add(r)
-		if r.OK != nil && !*r.OK {
-			t.Errorf("%s: %s", r.Case, r.Note)
-		}
+		suite.add(t, r)
 	}
 }
 
@@ -95,6 +107,9 @@ func check(t *testing.T, name string, run func(t *testing.T)) bool {
 		defer func() {
 			if t.Failed() {
 				failures.collect(context.WithoutCancel(t.Context()), t)
+			}
+			if *resilience {
+				return // its rows are of disturbances
 			}
 			suite.Lock()
 			defer suite.Unlock()

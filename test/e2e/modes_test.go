@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
 	"github.com/waymark-net/waymark/test/lab/topology"
@@ -54,6 +55,11 @@ func TestDualStack(t *testing.T) {
 		checkRouters(t, lab, true)
 		checkMatrix(t, lab, "noEncap")
 	})
+	check(t, "auto", func(t *testing.T) { checkAuto(t, lab) })
+	check(t, "back from auto", func(t *testing.T) {
+		switchMode(t, lab, variant{"noEncap", "noEncap", nil})
+		checkMatrix(t, lab, "noEncap")
+	})
 	check(t, "switches", func(t *testing.T) { checkSwitches(t, lab, 6) })
 	trafficInNoEncap(t, lab)
 	check(t, "policies", func(t *testing.T) { checkPolicies(t, lab) })
@@ -66,7 +72,18 @@ func TestDualStack(t *testing.T) {
 	check(t, "rollover", func(t *testing.T) { checkRollover(t, lab, 3) })
 	check(t, "serviceagents", func(t *testing.T) { checkServiceAgents(t, lab) })
 	check(t, "repair", func(t *testing.T) { checkRepair(t, lab) })
-	check(t, "drift", func(t *testing.T) { checkDrift(t, lab) })
+	check(t, "switches replaced", func(t *testing.T) {
+		pods, err := workload.Pods(t.Context(), lab, workload.Namespace, "app=probe-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to := acrossRacks(t, lab, pods)
+		tr := startTraffic(t, lab, from, to)
+		replaceSwitches(t, lab)
+		checkQuickMatrix(t, lab, regained)
+		tr.end(t, switchGap)
+	})
+	check(t, "drift", func(t *testing.T) { checkDrift(t, lab, 30*time.Second) })
 	check(t, "announce", func(t *testing.T) { checkAnnounce(t, lab) })
 	check(t, "drain", func(t *testing.T) { checkDrain(t, lab) })
 	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })

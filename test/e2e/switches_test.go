@@ -27,6 +27,7 @@ var variants = []variant{
 	{"encap Geneve over IPv6", "encap", map[string]string{"tunnel.underlay": "ipv6"}},
 	{"encap VXLAN at another port", "encap", map[string]string{"tunnel.type": "vxlan", "tunnel.port": "8472"}},
 	{"hybrid", "hybrid", nil},
+	{"auto", "auto", nil},
 }
 
 // checkSwitches leads the cluster from one mode to another, so many times and in

@@ -81,9 +81,11 @@ const (
 	clock = "15:04:05.000"
 )
 
-// addPing starts a ping every millisecond to every address of a Pod.
-func (tr *traffic) addPing(t *testing.T, lab *cluster.Lab, from, to workload.Pod) *probeRun {
+// addPing starts a ping every millisecond to every address of a Pod, with options
+// of the probe.
+func (tr *traffic) addPing(t *testing.T, lab *cluster.Lab, from, to workload.Pod, options ...string) *probeRun {
 	argv := []string{"/probe", "ping", "-interval", "1ms", "-outages", "1ms", "-stdin", "-duration", longest.String()}
+	argv = append(argv, options...)
 	for _, a := range to.Addresses {
 		argv = append(argv, a.String())
 	}

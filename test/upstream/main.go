@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 	}
 	f := command.Flags()
 	f.StringVar(&o.lab, "name", "upstream", "name of the lab")
-	f.StringVar(&o.mode, "mode", "noEncap", "traffic mode: noEncap, encap or hybrid")
+	f.StringVar(&o.mode, "mode", "noEncap", "traffic mode: noEncap, encap, hybrid or auto")
 	f.StringVar(&o.families, "families", "dual", "IP families: dual, ipv4 or ipv6")
 	f.StringVar(&o.focus, "focus", "", "regular expression: only specs with such names")
 	f.StringVar(&o.skip, "skip", "", "regular expression: no specs with such names")

@@ -64,7 +64,7 @@ func newUp(name *string) *cobra.Command {
 	flags.BoolVar(&routers.DefaultRoute, "default-route", false, "announce a default route to the nodes")
 	flags.DurationVar(&routers.Keepalive, "keepalive", routers.Keepalive, "keepalive time of BGP sessions")
 	flags.DurationVar(&routers.Hold, "hold", routers.Hold, "hold time of BGP sessions")
-	flags.StringVar(&d.Mode, "mode", "", "install the product: encap, noEncap or hybrid")
+	flags.StringVar(&d.Mode, "mode", "", "install the product: encap, noEncap, hybrid or auto")
 	flags.StringVar(&d.Manifest, "manifest", "", "install this manifest instead of the mode's")
 	flags.StringVar(&f.datapath, "datapath", d.Settings["datapath"], "datapath in the configuration document: netdev or system")
 	flags.StringToStringVar(&f.settings, "set", nil, "field=value in the configuration document, such as tunnel.type=vxlan")

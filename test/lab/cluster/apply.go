@@ -160,7 +160,7 @@ spec:
 		b.WriteString("  gtsm: {maxHops: 1}\n")
 	}
 	if settings.BFD {
-		b.WriteString("  bfd: {}\n")
+		b.WriteString("  bfd: {detectMultiplier: 8}\n")
 	}
 	if settings.DefaultRoute {
 		b.WriteString("  import: {allowDefaultRoute: true}\n")

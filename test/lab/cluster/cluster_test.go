@@ -187,7 +187,6 @@ spec:
   asn: 65001
   families: [ipv4]
   timers: {holdTime: 9s, keepaliveTime: 3s, connectRetryTime: 1s}
-  bfd: {}
 ---
 apiVersion: waymark.io/v1alpha1
 kind: BGPPeer
@@ -198,7 +197,6 @@ spec:
   asn: 65001
   families: [ipv6]
   timers: {holdTime: 9s, keepaliveTime: 3s, connectRetryTime: 1s}
-  bfd: {}
 `,
 		},
 		{
@@ -222,7 +220,6 @@ spec:
   timers: {holdTime: 9s, keepaliveTime: 3s, connectRetryTime: 1s}
   passwordSecretRef: {name: lab-bgp, key: password}
   gtsm: {maxHops: 1}
-  bfd: {}
 `,
 		},
 	} {
@@ -287,31 +284,41 @@ func TestSessionsUp(t *testing.T) {
 }
 
 func TestDropRules(t *testing.T) {
-	got, err := dropRules([]string{"10.10.0.0/16", "fd10::5"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `table inet lab_blackhole {
-	chain forward {
-		type filter hook forward priority -300; policy accept;
+	for _, test := range []struct {
+		name string
+		d    drops
+		want string
+	}{
+		{"both ways", drops{prefixes: []string{"10.10.0.0/16", "fd10::5"}, from: true},
+			`		ip daddr 10.10.0.0/16 counter drop
 		ip saddr 10.10.0.0/16 counter drop
-		ip daddr 10.10.0.0/16 counter drop
-		ip6 saddr fd10::5/128 counter drop
 		ip6 daddr fd10::5/128 counter drop
+		ip6 saddr fd10::5/128 counter drop
+`},
+		{"one way", drops{prefixes: []string{"10.10.0.0/16"}}, "\t\tip daddr 10.10.0.0/16 counter drop\n"},
+		{"large ones", drops{prefixes: []string{"fd10::/64"}, from: true, above: 1400},
+			`		ip6 daddr fd10::/64 meta length > 1400 counter drop
+		ip6 saddr fd10::/64 meta length > 1400 counter drop
+`},
+	} {
+		got, err := test.d.rules()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "table inet lab_blackhole {\n\tchain forward {\n\t\ttype filter hook forward priority -300; policy accept;\n" + test.want + "\t}\n}\n"
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
 	}
-}
-`
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if _, err := dropRules([]string{"pods"}); err == nil {
+	if _, err := (drops{prefixes: []string{"pods"}}).rules(); err == nil {
 		t.Error("not a prefix: no error")
 	}
 }
 
 func TestFailRefuses(t *testing.T) {
 	l := testLab(t, func(*topology.Spec) {})
-	for _, args := range [][]string{{"explode"}, {"link-down"}, {"link-down", "a", "b"}, {"blackhole", "torA"}} {
+	for _, args := range [][]string{{"explode"}, {"link-down"}, {"link-down", "a", "b"}, {"blackhole", "torA"},
+		{"blackhole-large", "torA", "many", "10.10.0.0/16"}, {"blackhole-large", "torA", "0", "10.10.0.0/16"}, {"blackhole-to", "n1", "10.10.0.0/16"}} {
 		if err := l.Fail(t.Context(), args[0], args[1:]...); err == nil {
 			t.Errorf("%v: no error", args)
 		}

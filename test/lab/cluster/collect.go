@@ -78,6 +78,7 @@ func (l *Lab) clusterLooks() []look {
 		kubectl("workloads.txt", "get", "all,configmaps", "-A", "-o", "wide"),
 		kubectl("config.yaml", "-n", "kube-system", "get", "configmap", "waymark-config", "-o", "yaml"),
 		kubectl("bgp.yaml", "get", "bgppeers,bgpadvertisements,bgpsessions", "-o", "yaml"),
+		kubectl("paths.yaml", "get", "nodepaths,networkrollouts", "-o", "yaml"),
 	}
 }
 

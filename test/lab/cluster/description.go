@@ -62,7 +62,7 @@ func Default(name string) Description {
 }
 
 // Modes that have a manifest.
-var modes = []string{"encap", "noEncap", "hybrid"}
+var modes = []string{"encap", "noEncap", "hybrid", "auto"}
 
 // Validate reports everything that is wrong with the description.
 func (d Description) Validate() error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -39,6 +40,8 @@ func Failures() []Failure {
 		{"kill-node", "NODE", "end a node with its links, as a power failure does", (*Lab).killNode},
 		{"start-node", "NODE", "start it again with what is on its disk", (*Lab).reviveNode},
 		{"blackhole", "ROUTER PREFIX...", "make a router drop packets to and from addresses, without telling anyone", (*Lab).blackhole},
+		{"blackhole-to", "ROUTER PREFIX...", "make it drop packets to addresses only: those from there pass", (*Lab).blackholeTo},
+		{"blackhole-large", "ROUTER BYTES PREFIX...", "make it drop packets of more bytes to and from addresses: an MTU that nobody tells of", (*Lab).blackholeLarge},
 		{"heal", "ROUTER", "let it forward everything again", (*Lab).heal},
 	}
 }
@@ -202,11 +205,28 @@ func (l *Lab) revive(ctx context.Context, h topology.Host) error {
 const dropTable = "lab_blackhole"
 
 func (l *Lab) blackhole(ctx context.Context, args []string) error {
-	h, err := l.router(args[0])
+	return l.drop(ctx, args[0], drops{prefixes: args[1:], from: true})
+}
+
+func (l *Lab) blackholeTo(ctx context.Context, args []string) error {
+	return l.drop(ctx, args[0], drops{prefixes: args[1:]})
+}
+
+func (l *Lab) blackholeLarge(ctx context.Context, args []string) error {
+	size, err := strconv.ParseUint(args[1], 10, 16)
+	if err != nil || size == 0 {
+		return fmt.Errorf("%q is no number of bytes, want 1 to 65535", args[1])
+	}
+	return l.drop(ctx, args[0], drops{prefixes: args[2:], from: true, above: int(size)})
+}
+
+// drop adds to what a router drops.
+func (l *Lab) drop(ctx context.Context, router string, d drops) error {
+	h, err := l.router(router)
 	if err != nil {
 		return err
 	}
-	rules, err := dropRules(args[1:])
+	rules, err := d.rules()
 	if err != nil {
 		return err
 	}
@@ -214,12 +234,26 @@ func (l *Lab) blackhole(ctx context.Context, args []string) error {
 	return err
 }
 
-// dropRules is an nftables script that drops forwarded packets to and from
-// prefixes or addresses, in addition to those that are dropped already.
-func dropRules(prefixes []string) (string, error) {
+// drops are forwarded packets that a router drops.
+type drops struct {
+	prefixes []string // or addresses, that packets go to
+	from     bool     // or come from
+	above    int      // bytes of an IP packet that passes; 0: none passes
+}
+
+// rules is an nftables script that drops them in addition to those that are
+// dropped already.
+func (d drops) rules() (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n\tchain forward {\n\t\ttype filter hook forward priority -300; policy accept;\n", dropTable)
-	for _, text := range prefixes {
+	directions, size := []string{"daddr"}, ""
+	if d.from {
+		directions = append(directions, "saddr")
+	}
+	if d.above > 0 {
+		size = fmt.Sprintf("meta length > %d ", d.above)
+	}
+	for _, text := range d.prefixes {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
 			addr, addrErr := netip.ParseAddr(text)
@@ -232,8 +266,8 @@ func dropRules(prefixes []string) (string, error) {
 		if prefix.Addr().Is4() {
 			family = "ip"
 		}
-		for _, direction := range []string{"saddr", "daddr"} {
-			fmt.Fprintf(&b, "\t\t%s %s %s counter drop\n", family, direction, prefix.Masked())
+		for _, direction := range directions {
+			fmt.Fprintf(&b, "\t\t%s %s %s %scounter drop\n", family, direction, prefix.Masked(), size)
 		}
 	}
 	b.WriteString("\t}\n}\n")

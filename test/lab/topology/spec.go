@@ -82,8 +82,11 @@ type Routers struct {
 	Password string `json:"password,omitempty"`
 	// GTSM makes the ToRs accept nodes only from one hop away (RFC 5082).
 	GTSM bool `json:"gtsm"`
-	// BFD makes ToRs and nodes use BFD on their sessions (RFC 5880), at FRR's
-	// defaults of 300 ms and a multiplier of 3.
+	// BFD makes ToRs and nodes use BFD on their sessions (RFC 5880), every 300 ms
+	// and with a multiplier of 8: all of them share the processors of one machine,
+	// where a node can be without one for as long as a multiplier of 3 allows. Not by
+	// default: BFD ends with the routing speaker, and FRR then drops the routes that
+	// graceful restart would keep.
 	BFD bool `json:"bfd"`
 	// Keepalive and Hold time of every session.
 	Keepalive time.Duration `json:"keepalive"`
@@ -114,7 +117,7 @@ func DefaultSpec() Spec {
 		Routers: Routers{
 			NodeASN:   64512,
 			Session:   PerFamily,
-			BFD:       true,
+			BFD:       false,
 			Keepalive: 3 * time.Second,
 			Hold:      9 * time.Second,
 		},

@@ -172,7 +172,7 @@ func TestRun(t *testing.T) {
 		if result.OK && result.Client.IsValid() && result.Client.Addr().Is4In6() {
 			t.Errorf("%s: client %s is a mapped address", result.Name, result.Client)
 		}
-		if result.OK != (result.After == 0) {
+		if result.OK && result.After != 0 {
 			t.Errorf("%s: OK %t, failed after %g ms", result.Name, result.OK, result.After)
 		}
 		if result.Name == "tcp4" && result.Client.Addr() != v4 {
