@@ -36,8 +36,16 @@ type GracefulRestart struct {
 // Peer is one BGP neighbour of the node.
 type Peer struct {
 	// Name identifies the peer in statuses and in Advertisement.Peers.
-	Name    string
-	Address netip.Addr
+	Name string
+	// Node is the name of the node of the cluster that the peer is, empty: a router.
+	Node string
+	// DefaultGateway says that Address is to be that of the node's default gateway.
+	DefaultGateway bool
+	// Passive leaves it to the peer to connect.
+	Passive bool
+	// Reflection says what of the peer's routes is passed on; none by itself.
+	Reflection Reflection
+	Address    netip.Addr
 	// Port of the peer, 0: 179.
 	Port int
 	ASN  uint32
@@ -107,6 +115,17 @@ func BFDMultihop(p Peer, localASN uint32, links []Link) bool {
 	return true
 }
 
+// Reflection is what route reflection (RFC 4456) does with a peer of our AS.
+type Reflection struct {
+	// Client says that we are the route reflector of the peer.
+	Client bool
+	// ClusterID is that of clients, zero: the router ID.
+	ClusterID netip.Addr
+	// PassOn says that, as long as any peer is a client, routes inside the Pod
+	// CIDRs of other nodes are passed on from this peer and to it.
+	PassOn bool
+}
+
 // Timers of a session; zero values are the defaults.
 type Timers struct {
 	Hold         time.Duration // 90 s
@@ -118,6 +137,9 @@ type Timers struct {
 // prefix and peer the first counts.
 type Advertisement struct {
 	Prefix netip.Prefix
+	// Aggregate says that only a part of Prefix is the node's own, and SummaryOnly
+	// that its peers are not told of that part; see Summarize.
+	Aggregate, SummaryOnly bool
 	// NextHops are the node's addresses, at most one a family. An IPv6 prefix
 	// needs an IPv6 address.
 	NextHops []netip.Addr

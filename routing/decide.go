@@ -22,6 +22,10 @@ type Input struct {
 	Remotes []Node
 	// Learned are the accepted BGP routes.
 	Learned []LearnedRoute
+	// Aggregates are the networks that the node announces although only a part
+	// of each is its own. What it sends there must not come back to it: of the
+	// learned routes only more specific ones lead to Pods inside.
+	Aggregates []netip.Prefix
 	// Proofs say of each node and family whether its routed path carries packets
 	// (ModeAuto). Without one it does not.
 	Proofs map[ProofKey]Proof
@@ -85,14 +89,30 @@ func (in Input) decide(n Node, f Family, cidr netip.Prefix, learned routeIndex) 
 	if in.Mode == ModeHybrid {
 		return in.tunnel(n, "node is not on-link")
 	}
-	if r, ok := learned.covering(cidr); ok {
+	within := mostSpecific(in.Aggregates, cidr)
+	if r, ok := learned.covering(cidr); ok && r.Prefix.Bits() > within.Bits() {
 		return Path{Kind: PathBGP, NextHops: addrs(r.NextHops),
 			Reason: fmt.Sprintf("BGP route %s", r.Prefix)}
+	}
+	if within.IsValid() {
+		return Path{Kind: PathNone, Reason: fmt.Sprintf("node is not on-link, and inside the aggregate %s of this node no more specific BGP route covers %s", within, cidr)}
 	}
 	if in.TrustDefaultRoute {
 		return Path{Kind: PathDefault, Reason: "no BGP route, the default route is trusted"}
 	}
 	return Path{Kind: PathNone, Reason: fmt.Sprintf("node is not on-link and no BGP route covers %s", cidr)}
+}
+
+// mostSpecific returns the longest of the prefixes that contain all of cidr. The
+// zero Prefix is shorter than any.
+func mostSpecific(prefixes []netip.Prefix, cidr netip.Prefix) netip.Prefix {
+	var best netip.Prefix
+	for _, p := range prefixes {
+		if p.Bits() <= cidr.Bits() && p.Contains(cidr.Addr()) && p.Bits() > best.Bits() {
+			best = p
+		}
+	}
+	return best
 }
 
 // proven takes the routed path where there is one and it works, and the tunnel

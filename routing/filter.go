@@ -18,7 +18,7 @@ type FilterReason string
 const (
 	FilterInvalid     FilterReason = "Invalid"        // not a unicast network, or without AS path from another AS
 	FilterNextHop     FilterReason = "NextHop"        // next hop is ourselves or unusable
-	FilterEcho        FilterReason = "Echo"           // our own announcement, back from the peer: normal
+	FilterEcho        FilterReason = "Echo"           // our own announcement, back from the peer, or the same of another node: normal
 	FilterDenied      FilterReason = "Denied"         // in the peer's list of what is refused
 	FilterOwnPrefix   FilterReason = "OwnPrefix"      // our own Pod CIDR or a part of it
 	FilterNodeAddress FilterReason = "NodeAddress"    // the address of a node, ours included
@@ -83,6 +83,9 @@ func (r ImportRule) Max() int {
 type ImportScope struct {
 	// ClusterCIDRs are the Pod CIDRs of all nodes and, where configured, of the cluster.
 	ClusterCIDRs []netip.Prefix
+	// Aggregates are the networks of many Pod CIDRs that nodes announce,
+	// OwnAggregates those of them that this node does.
+	Aggregates, OwnAggregates []netip.Prefix
 	// Local is this node.
 	Local Node
 	// Links are this node's uplinks.
@@ -98,8 +101,11 @@ type ImportFilter struct {
 	cluster prefixSet
 	onLink  prefixSet
 	own     prefixSet
-	nodes   map[netip.Addr]struct{}
-	local   map[netip.Addr]struct{}
+	// aggregates and ownAggregates are accepted and refused as they are.
+	aggregates, ownAggregates prefixSet
+
+	nodes map[netip.Addr]struct{}
+	local map[netip.Addr]struct{}
 	// services serve at every node alike.
 	services map[netip.Addr]struct{}
 }
@@ -118,6 +124,8 @@ func NewImportFilter(s ImportScope) *ImportFilter {
 	}
 	f.cluster.add(s.ClusterCIDRs...)
 	f.own.add(s.Local.PodCIDRs...)
+	f.aggregates.add(s.Aggregates...)
+	f.ownAggregates.add(s.OwnAggregates...)
 	for _, a := range s.NodeAddresses {
 		f.nodes[a.Unmap()] = struct{}{}
 	}
@@ -146,7 +154,7 @@ func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterRea
 	switch {
 	case !validPrefix(prefix) || r.External && r.PathLength == 0:
 		return false, FilterInvalid
-	case r.OwnAS && f.own.contains(prefix):
+	case r.OwnAS && f.own.contains(prefix), f.ownAggregates.contains(prefix):
 		return false, FilterEcho
 	case !f.validNextHop(prefix, r.NextHop):
 		return false, FilterNextHop
@@ -162,7 +170,7 @@ func (f *ImportFilter) Accept(r ReceivedRoute, rule ImportRule) (bool, FilterRea
 		return false, FilterService
 	case f.onLink.covers(prefix):
 		return false, FilterOnLink
-	case f.cluster.covers(prefix):
+	case f.cluster.covers(prefix), f.aggregates.contains(prefix):
 		return true, ""
 	}
 	ok := matches(rule.Prefixes, prefix)

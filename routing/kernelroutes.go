@@ -36,6 +36,9 @@ type KernelInput struct {
 	Underlay []Route
 	Paths    []Path
 	Learned  []LearnedRoute
+	// Aggregates are the networks that the node announces although only a part
+	// of each is its own.
+	Aggregates []netip.Prefix
 	// Probed are routed paths to nodes whose probe address is to be reached by them,
 	// whichever way Pods are.
 	Probed []Path
@@ -70,9 +73,10 @@ type KernelState struct {
 // KernelRoutes turns paths and learned routes into routes and neighbours, both
 // sorted. Every remote Pod CIDR, but those that trust the default route, gets
 // an unreachable route behind the real one: a packet to a Pod whose path is
-// gone is refused and not sent along the default route. Local Pods are behind the
-// gateway. The Service address of
-// the node, which no interface has, is a neighbour behind the gateway.
+// gone is refused and not sent along the default route. So is one to an address
+// inside an aggregate that nobody has, for the routers would send it back. Local
+// Pods are behind the gateway. The Service address of the node, which no interface
+// has, is a neighbour behind the gateway.
 func KernelRoutes(in KernelInput) KernelState {
 	b := &kernelBuilder{in: in, seen: map[routeKey]bool{}}
 	for _, p := range in.Local.PodCIDRs {
@@ -86,10 +90,16 @@ func KernelRoutes(in KernelInput) KernelState {
 	for _, p := range in.Paths {
 		b.path(p)
 	}
+	for _, p := range in.Aggregates {
+		b.add(Route{Prefix: p, Type: Unreachable, Metric: MetricGuard})
+	}
 	for _, p := range in.Probed {
 		b.probed(p)
 	}
 	for _, r := range in.Learned {
+		if slices.Contains(in.Aggregates, r.Prefix) {
+			continue // another node's, by whom packets came here just as well
+		}
 		hops, err := b.resolve(addrs(r.NextHops))
 		if err != nil {
 			b.state.Unresolved = append(b.state.Unresolved, fmt.Sprintf("route %s: %v", r.Prefix, err))

@@ -21,6 +21,7 @@ const (
 	ProblemDuplicateFamily ProblemReason = "PodCIDRDuplicateFamily"
 	ProblemOverlapsNode    ProblemReason = "PodCIDROverlapsNode"
 	ProblemOverlapsNetwork ProblemReason = "PodCIDROverlapsNetwork"
+	ProblemAggregate       ProblemReason = "AggregateOverlapsNetwork"
 )
 
 // Problem is something wrong with a node's Pod CIDRs.

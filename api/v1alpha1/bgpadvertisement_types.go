@@ -38,6 +38,7 @@ type BGPAdvertisementList struct {
 // BGPAdvertisementSpec says what is advertised, by whom and to whom.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.serviceSelector) || has(self.services) && size(self.services) > 0",message="serviceSelector chooses among Services whose addresses are advertised: services must name kinds of addresses"
+// +kubebuilder:validation:XValidation:rule="!has(self.aggregates) || !has(self.podCIDRs) || self.podCIDRs",message="aggregates are of Pod CIDRs: podCIDRs must not be false; see summaryOnly"
 type BGPAdvertisementSpec struct {
 	// nodeSelector selects the nodes that advertise. Without it, every node.
 	//
@@ -76,6 +77,18 @@ type BGPAdvertisementSpec struct {
 	//
 	// +optional
 	ServiceSelector *ServiceSelector `json:"serviceSelector,omitempty"`
+
+	// aggregates are networks that are advertised besides the Pod CIDRs inside
+	// them, by the nodes that have one of these. Such a node drops packets to
+	// addresses inside that it has no more specific route to: it never sends
+	// them back to a router.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=cidr
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Aggregates []Aggregate `json:"aggregates,omitempty"`
 
 	// communities that the routes carry: standard as 64512:100 (RFC 1997),
 	// large as 64512:1:2 (RFC 8092), or a well-known name. A router is told
@@ -145,6 +158,23 @@ type ServiceSelector struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	MatchExpressions []NodeSelectorRequirement `json:"matchExpressions,omitempty"`
+}
+
+// Aggregate is a network of many Pod CIDRs.
+type Aggregate struct {
+	// cidr of the network.
+	//
+	// +kubebuilder:validation:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a CIDR, such as 10.244.0.0/20 or 2001:db8::/48"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="must be a network without host bits"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).prefixLength() > 0",message="must not be a default route"
+	CIDR string `json:"cidr"`
+
+	// summaryOnly keeps the Pod CIDRs inside from the peers that are told of the
+	// aggregate, whatever other BGPAdvertisements say.
+	//
+	// +optional
+	SummaryOnly bool `json:"summaryOnly,omitempty"`
 }
 
 // Community is a BGP community in text: two numbers up to 65535, three up to

@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// BGPPeer makes the selected nodes speak BGP with a router.
+// BGPPeer makes the selected nodes speak BGP with a router, or with each other.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -40,14 +40,17 @@ type BGPPeerList struct {
 
 // BGPPeerSpec says which nodes peer with which router, and how.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.address) != has(self.interface)",message="exactly one of address and interface must be given"
+// +kubebuilder:validation:XValidation:rule="(has(self.address) ? 1 : 0) + (has(self.interface) ? 1 : 0) + (has(self.nodes) ? 1 : 0) + (has(self.defaultGateway) && self.defaultGateway ? 1 : 0) == 1",message="exactly one of address, interface, defaultGateway and nodes must be given"
+// +kubebuilder:validation:XValidation:rule="has(self.asn) != has(self.nodes)",message="asn must be given, except with nodes, which are in the AS that they are in"
+// +kubebuilder:validation:XValidation:rule="!has(self.nodes) || !has(self.sourceAddress) && (!has(self.port) || self.port == 179)",message="port and sourceAddress cannot be used with nodes: nodes connect from InternalIP to InternalIP, at bgp.listenPort of the configuration"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultihop) || !has(self.gtsm)",message="ebgpMultihop and gtsm exclude each other: the one lets far senders in, the other keeps them out"
 // +kubebuilder:validation:XValidation:rule="!has(self.address) || !has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.address).family() == ip(self.sourceAddress).family()",message="address and sourceAddress must be of the same IP family"
+// +kubebuilder:validation:XValidation:rule="!has(self.defaultGateway) || !self.defaultGateway || !has(self.ebgpMultihop)",message="ebgpMultihop cannot be used with defaultGateway: such a peer is always on the link"
 // +kubebuilder:validation:XValidation:rule="!has(self.interface) || !has(self.ebgpMultihop)",message="ebgpMultihop cannot be used with interface: such a peer is always on the link"
 // +kubebuilder:validation:XValidation:rule="!has(self.bfd) || (duration(self.bfd.transmitInterval).getMilliseconds() * self.bfd.detectMultiplier < (has(self.timers) && has(self.timers.holdTime) ? duration(self.timers.holdTime).getSeconds() : 90) * 1000 && duration(self.bfd.receiveInterval).getMilliseconds() * self.bfd.detectMultiplier < (has(self.timers) && has(self.timers.holdTime) ? duration(self.timers.holdTime).getSeconds() : 90) * 1000)",message="bfd must notice a loss sooner than timers.holdTime does (90s when not given): detectMultiplier times the longer interval must be less"
 type BGPPeerSpec struct {
-	// nodeSelector selects the nodes that peer with this router. Without it,
-	// every node does.
+	// nodeSelector selects the nodes that peer with this router, or with nodes.
+	// Without it, every node does.
 	//
 	// +optional
 	NodeSelector *NodeSelector `json:"nodeSelector,omitempty"`
@@ -69,6 +72,20 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Pattern=`^[^/:\s]+$`
 	Interface string `json:"interface,omitempty"`
 
+	// defaultGateway makes the default gateway of each node its peer: that of
+	// the IPv4 default route, if it has none that of the IPv6 one, or that of the
+	// first of families that has one. The peer follows changes of the route.
+	//
+	// +optional
+	DefaultGateway bool `json:"defaultGateway,omitempty"`
+
+	// nodes makes nodes of the cluster the peers instead of a router: each that
+	// it selects has a session with each that nodeSelector selects, between
+	// their InternalIPs. Empty, with no nodeSelector, it is a full mesh.
+	//
+	// +optional
+	Nodes *PeerNodes `json:"nodes,omitempty"`
+
 	// port is the router's TCP port.
 	//
 	// +optional
@@ -79,14 +96,15 @@ type BGPPeerSpec struct {
 
 	// asn is the router's AS number.
 	//
+	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967294
 	// +kubebuilder:validation:XValidation:rule="!(self in [23456, 65535])",message="23456 and 65535 are reserved (RFC 6793, RFC 7300)"
-	ASN int64 `json:"asn"`
+	ASN int64 `json:"asn,omitempty"`
 
-	// localASN is the AS number that the nodes use towards this router.
-	// Without it they use their own (bgp.asn of the configuration, or the node
-	// label that bgp.asnNodeLabel names).
+	// localASN is the AS number that the nodes use towards this router, and
+	// with nodes both ends. Without it they use their own (bgp.asn of the
+	// configuration, or the node label that bgp.asnNodeLabel names).
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
@@ -159,6 +177,33 @@ type BGPPeerSpec struct {
 	//
 	// +optional
 	Export *BGPExport `json:"export,omitempty"`
+}
+
+// PeerNodes are nodes as peers.
+type PeerNodes struct {
+	// selector selects the nodes. Without it, every node is one.
+	//
+	// +optional
+	Selector *NodeSelector `json:"selector,omitempty"`
+
+	// routeReflector makes the nodes that selector selects pass on to each other
+	// node what they learn from the others (RFC 4456). All must be in one AS;
+	// see localASN.
+	//
+	// +optional
+	RouteReflector *RouteReflector `json:"routeReflector,omitempty"`
+}
+
+// RouteReflector is what route reflectors have in common.
+type RouteReflector struct {
+	// clusterID, in the form of an IPv4 address, of the reflectors and their
+	// clients. Without it each reflector uses its BGP identifier, which is its
+	// IPv4 address.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).family() == 4 && self != '0.0.0.0'",message="must be in the form of an IPv4 address, such as 192.0.2.1"
+	ClusterID string `json:"clusterID,omitempty"`
 }
 
 // SecretKeyRef names a key of a Secret in namespace kube-system.

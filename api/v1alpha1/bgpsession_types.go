@@ -7,7 +7,7 @@ import (
 )
 
 // BGPSession is what a node's agent reports of its session with a BGPPeer. It
-// is named NODE.PEER, belongs to the Node and is written by that agent alone.
+// is named NODE.PEER, or NODE.PEER.OTHER where the peer is the node OTHER, belongs to the Node and is written by that agent alone.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=waymark
@@ -65,6 +65,11 @@ type BGPSessionStatus struct {
 
 	// peer is the name of the BGPPeer.
 	Peer string `json:"peer"`
+
+	// peerNode is the node that the session is with; empty: a router.
+	//
+	// +optional
+	PeerNode string `json:"peerNode,omitempty"`
 
 	// address of the router.
 	//

@@ -89,6 +89,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		s.world.PeersIncomplete = slices.ContainsFunc(s.peers, func(p kube.PeerProblem) bool { return p.Reason == kube.ReasonSecretMissing })
 		ads := snapshot.Advertisements(s.node, s.world.Peers, addresses.Announced)
 		s.advertisements(ads)
+		s.world.Aggregates = snapshot.Aggregates()
 		if ads.SelectServices {
 			leaving = s.node.WhyLeaving(conf.BGP.Drain.OnCordon)
 		}
@@ -104,6 +105,9 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	if err != nil {
 		return s, err
 	}
+	var without []kube.PeerProblem
+	s.world.Peers, without = kube.AtGateways(s.world.Peers, s.world.Underlay)
+	s.peers = append(s.peers, without...)
 	return s, a.prober.look(ctx, &s.world, a.paths.Load() != nil)
 }
 

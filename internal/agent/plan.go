@@ -39,6 +39,9 @@ type World struct {
 	ServiceAddresses      []netip.Addr
 	// Drain is how far the node is on its way out.
 	Drain drain.Phase
+	// Aggregates are the networks that nodes announce which are not their own as
+	// a whole.
+	Aggregates []netip.Prefix
 	// Uplink is the interface that leads to the other nodes.
 	Uplink Uplink
 	// Links are all interfaces that lead out of the node, the uplink included,
@@ -137,16 +140,21 @@ func MakePlan(w World) (*Plan, error) {
 	p.Layout = layout(w, p.SwitchMTU, ways.tunnels())
 	p.Nodes = ways.nodes(valid.Remotes)
 	p.TunnelRoutes = tunnelRoutes(w, ways.endpoints())
+	var aggregates []netip.Prefix
+	if ways.bgp() {
+		aggregates = w.aggregates(valid)
+	}
 	routed := ways.routed()
 	p.Probes = probing(w, valid, routed, p.SendMTU)
 	p.Kernel = routing.KernelRoutes(routing.KernelInput{
-		Probed:   routed,
-		Local:    valid.Local,
-		Links:    w.Links,
-		Underlay: w.Underlay,
-		Paths:    p.Paths,
-		Learned:  w.Learned,
-		MTU:      p.routedMTU(),
+		Aggregates: aggregates,
+		Probed:     routed,
+		Local:      valid.Local,
+		Links:      w.Links,
+		Underlay:   w.Underlay,
+		Paths:      p.Paths,
+		Learned:    w.Learned,
+		MTU:        p.routedMTU(),
 		Gateway: routing.GatewayInterface{
 			Name: vsdb.GatewayPort, MAC: pipeline.GatewayMAC(), Behind: serviceHops(), PodMTU: p.MTU,
 			TunnelMTU: min(p.SendMTU, ways.to.tunnelMTU, ways.from.tunnelMTU),
@@ -156,6 +164,9 @@ func MakePlan(w World) (*Plan, error) {
 	p.Firewall = firewall(w, valid)
 	p.BGP = bgp(w, valid, ways.bgp())
 	p.announceServices(w)
+	if ways.bgp() {
+		p.Problems = append(p.Problems, w.badAggregates(valid)...)
+	}
 	return p, nil
 }
 
@@ -203,7 +214,10 @@ func bgp(w World, valid routing.Validation, enabled bool) routing.BGPConfig {
 	if !enabled {
 		return routing.BGPConfig{}
 	}
-	scope := routing.ImportScope{Local: valid.Local, Links: w.Links, ServiceAddresses: w.ServiceAddresses}
+	scope := routing.ImportScope{
+		Local: valid.Local, Links: w.Links, Aggregates: w.Aggregates, OwnAggregates: w.aggregates(valid),
+		ServiceAddresses: w.ServiceAddresses,
+	}
 	for _, n := range append([]routing.Node{valid.Local}, valid.Remotes...) {
 		scope.ClusterCIDRs = append(scope.ClusterCIDRs, n.PodCIDRs...)
 		scope.NodeAddresses = append(scope.NodeAddresses, n.Addresses...)
@@ -221,7 +235,7 @@ func bgp(w World, valid routing.Validation, enabled bool) routing.BGPConfig {
 		},
 		Peers:          peers(w),
 		Incomplete:     w.PeersIncomplete,
-		Advertisements: advertised(w.Advertisements, valid.Local),
+		Advertisements: advertised(w.Advertisements, append(w.aggregates(valid), valid.Local.PodCIDRs...)),
 		Scope:          scope,
 	}
 }
@@ -260,9 +274,10 @@ func (p *Plan) announceServices(w World) {
 	p.NotAnnounced = slices.Compact(p.NotAnnounced)
 }
 
-// advertised leaves out the prefixes of Pod CIDRs that were found bad.
-func advertised(ads []routing.Advertisement, local routing.Node) []routing.Advertisement {
-	return slices.DeleteFunc(slices.Clone(ads), func(a routing.Advertisement) bool {
-		return !slices.Contains(local.PodCIDRs, a.Prefix)
-	})
+// advertised leaves out the prefixes that are not good, of Pod CIDRs that were
+// found bad or of aggregates, and then what aggregates stand for.
+func advertised(ads []routing.Advertisement, good []netip.Prefix) []routing.Advertisement {
+	return routing.Summarize(slices.DeleteFunc(slices.Clone(ads), func(a routing.Advertisement) bool {
+		return !slices.Contains(good, a.Prefix)
+	}))
 }

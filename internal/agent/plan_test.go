@@ -5,6 +5,8 @@ package agent
 import (
 	"net"
 	"net/netip"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -215,6 +217,48 @@ func TestPlanBFD(t *testing.T) {
 	want := []*routing.BFD{{Multiplier: 3}, {Multiplier: 3, Multihop: true}, nil}
 	if diff := cmp.Diff(want, got); diff != "" || bfd.Multihop {
 		t.Errorf("BFD of the peers (-want +got):\n%s\ngiven: %+v", diff, bfd)
+	}
+}
+
+func TestPlanOfAggregates(t *testing.T) {
+	change := func(w *World) {
+		w.Config.Mode, w.Config.BGP.Enabled = routing.ModeNoEncap, true
+		w.Peers = []routing.Peer{{Name: "tor"}}
+		w.Advertisements = []routing.Advertisement{
+			{Prefix: prefix("10.10.1.0/24"), Peers: []string{"tor"}},
+			{Prefix: prefix("10.10.0.0/16"), Aggregate: true, SummaryOnly: true, Peers: []string{"tor"}},
+			{Prefix: prefix("192.0.0.0/8"), Aggregate: true, SummaryOnly: true, Peers: []string{"tor"}},
+		}
+		w.Aggregates = prefixes("10.10.0.0/16", "10.11.0.0/16")
+	}
+	p, err := MakePlan(world(change))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range p.BGP.Advertisements {
+		got = append(got, a.Prefix.String())
+	}
+	if diff := cmp.Diff([]string{"10.10.0.0/16"}, got); diff != "" {
+		t.Errorf("announced (-want +got):\n%s", diff)
+	}
+	discard := routing.Route{Prefix: prefix("10.10.0.0/16"), Type: routing.Unreachable, Metric: routing.MetricGuard}
+	if !slices.ContainsFunc(p.Kernel.Routes, func(r routing.Route) bool { return reflect.DeepEqual(r, discard) }) {
+		t.Errorf("no discard route in %+v", p.Kernel.Routes)
+	}
+	if len(p.Problems) != 1 || p.Problems[0].Reason != routing.ProblemAggregate {
+		t.Errorf("problems %+v", p.Problems)
+	}
+	if s := p.BGP.Scope; len(s.Aggregates) != 2 || len(s.OwnAggregates) != 1 {
+		t.Errorf("scope %+v", s)
+	}
+
+	p, err = MakePlan(world(func(w *World) { change(w); w.Config.BGP.Enabled = false }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(p.Kernel.Routes, func(r routing.Route) bool { return r.Prefix == discard.Prefix }) {
+		t.Error("a discard route without BGP")
 	}
 }
 

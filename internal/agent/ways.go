@@ -55,7 +55,12 @@ func (w World) way(t config.Traffic, valid routing.Validation) (way, error) {
 		y.warning = err.Error()
 	}
 	y.mtu = mtu
+	var aggregates []netip.Prefix
+	if t.BGP {
+		aggregates = w.aggregates(valid)
+	}
 	in := routing.Input{
+		Aggregates:        aggregates,
 		Mode:              t.Mode,
 		TrustDefaultRoute: t.TrustDefaultRoute,
 		Links:             w.Links,

@@ -75,14 +75,14 @@ func (c *Controller) deleteSessions(ctx context.Context, s *kube.Snapshot) error
 	return errors.Join(errs...)
 }
 
-// key identifies a session.
-type key struct{ node, peer string }
+// key identifies a session; other is the node that it is with, if it is one.
+type key struct{ node, peer, other string }
 
 func sessionsByNode(s *kube.Snapshot) map[key]*v1alpha1.BGPSessionStatus {
 	byNode := make(map[key]*v1alpha1.BGPSessionStatus, len(s.Sessions))
 	for i := range s.Sessions {
 		status := &s.Sessions[i].Status
-		byNode[key{status.Node, status.Peer}] = status
+		byNode[key{status.Node, status.Peer, status.PeerNode}] = status
 	}
 	return byNode
 }
@@ -94,7 +94,11 @@ func setStatus(peer *v1alpha1.BGPPeer, nodes []kube.Node, sessions map[key]*v1al
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse,
 		ObservedGeneration: peer.Generation, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
 	}
-	up, all, wrong, err := count(peer, nodes, sessions)
+	tally, counted, none := count, "nodes", "nodeSelector selects no node"
+	if peer.Spec.Nodes != nil {
+		tally, counted, none = countPairs, "ends of sessions between nodes", "nodeSelector and nodes.selector select no two nodes"
+	}
+	up, all, wrong, err := tally(peer, nodes, sessions)
 	peer.Status.Ready = fmt.Sprintf("%d/%d", up, all)
 	switch {
 	case err != nil:
@@ -102,13 +106,13 @@ func setStatus(peer *v1alpha1.BGPPeer, nodes []kube.Node, sessions map[key]*v1al
 	case conf != nil && !conf.BGP.Enabled:
 		ready.Reason, ready.Message = "BGPDisabled", bgpDisabled(conf)
 	case all == 0:
-		ready.Reason, ready.Message = "NoNodeSelected", "nodeSelector selects no node"
+		ready.Reason, ready.Message = "NoNodeSelected", none
 	case up < all:
 		ready.Reason = "NotEstablished"
-		ready.Message = fmt.Sprintf("%d/%d nodes established; %s", up, all, wrong)
+		ready.Message = fmt.Sprintf("%d/%d %s established; %s", up, all, counted, wrong)
 	default:
 		ready.Status, ready.Reason = metav1.ConditionTrue, "Established"
-		ready.Message = fmt.Sprintf("%d/%d nodes established", up, all)
+		ready.Message = fmt.Sprintf("%d/%d %s established", up, all, counted)
 	}
 	meta.SetStatusCondition(&peer.Status.Conditions, ready)
 }
@@ -134,19 +138,51 @@ func count(peer *v1alpha1.BGPPeer, nodes []kube.Node, sessions map[key]*v1alpha1
 			continue
 		}
 		all++
-		text := trouble(&nodes[i], sessions[key{nodes[i].Name, peer.Name}])
+		text := trouble(&nodes[i], sessions[key{node: nodes[i].Name, peer: peer.Name}])
 		if text == "" {
 			up++
 			continue
 		}
-		at := slices.IndexFunc(problems, func(p problem) bool { return p.text == text })
-		if at < 0 {
-			problems = append(problems, problem{text: text})
-			at = len(problems) - 1
-		}
-		problems[at].nodes = append(problems[at].nodes, nodes[i].Name)
+		problems = note(problems, nodes[i].Name, text)
 	}
 	return up, all, words(problems), nil
+}
+
+// countPairs is count for sessions between nodes, each of which has two ends.
+func countPairs(peer *v1alpha1.BGPPeer, nodes []kube.Node, sessions map[key]*v1alpha1.BGPSessionStatus) (up, all int, wrong string, err error) {
+	pairs, err := kube.PairNodes(&peer.Spec, nodes)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	var problems []problem
+	for i := range nodes {
+		said := map[string]bool{} // of this node
+		for k := range nodes {
+			if !pairs.Linked(i, k) {
+				continue
+			}
+			all++
+			text := trouble(&nodes[i], sessions[key{nodes[i].Name, peer.Name, nodes[k].Name}])
+			if text == "" {
+				up++
+			} else if !said[text] {
+				said[text] = true
+				problems = note(problems, nodes[i].Name, text)
+			}
+		}
+	}
+	return up, all, words(problems), nil
+}
+
+// note adds a node that has a problem.
+func note(problems []problem, node, text string) []problem {
+	at := slices.IndexFunc(problems, func(p problem) bool { return p.text == text })
+	if at < 0 {
+		at = len(problems)
+		problems = append(problems, problem{text: text})
+	}
+	problems[at].nodes = append(problems[at].nodes, node)
+	return problems
 }
 
 // problem is one thing that is wrong on some nodes.

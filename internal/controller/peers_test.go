@@ -82,7 +82,7 @@ func TestPeerStatus(t *testing.T) {
 			}
 			sessions := map[key]*v1alpha1.BGPSessionStatus{}
 			for name, s := range test.sessions {
-				sessions[key{name, "tor"}] = s
+				sessions[key{node: name, peer: "tor"}] = s
 			}
 			peer := &v1alpha1.BGPPeer{
 				ObjectMeta: metav1.ObjectMeta{Name: "tor", Generation: 3},
@@ -104,6 +104,42 @@ func TestPeerStatus(t *testing.T) {
 			setStatus(peer, nodes, sessions, test.conf, now.Add(time.Hour))
 			if diff := cmp.Diff(want, peer.Status); diff != "" {
 				t.Errorf("status an hour later (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPeerStatusOfNodes(t *testing.T) {
+	nodes := []kube.Node{
+		{Node: routing.Node{Name: "n1"}, Ready: true, Labels: map[string]string{"reflector": ""}},
+		{Node: routing.Node{Name: "n2"}, Ready: true}, {Node: routing.Node{Name: "n3"}, Ready: true},
+	}
+	up := &v1alpha1.BGPSessionStatus{State: v1alpha1.SessionEstablished}
+	down := &v1alpha1.BGPSessionStatus{State: v1alpha1.SessionActive, LastError: "x"}
+	reflectors := &v1alpha1.NodeSelector{MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "reflector", Operator: "Exists"}}}
+	for name, test := range map[string]struct {
+		spec     v1alpha1.BGPPeerSpec
+		sessions map[key]*v1alpha1.BGPSessionStatus
+		ready    string
+		message  string
+	}{
+		"mesh": {v1alpha1.BGPPeerSpec{Nodes: &v1alpha1.PeerNodes{}}, map[key]*v1alpha1.BGPSessionStatus{
+			{"n1", "p", "n2"}: up, {"n2", "p", "n1"}: up, {"n1", "p", "n3"}: down, {"n2", "p", "n3"}: down,
+		}, "2/6", "2/6 ends of sessions between nodes established; n1, n2: Active, x; n3: nothing reported yet"},
+		"reflector": {v1alpha1.BGPPeerSpec{Nodes: &v1alpha1.PeerNodes{Selector: reflectors}}, map[key]*v1alpha1.BGPSessionStatus{
+			{"n1", "p", "n2"}: up, {"n2", "p", "n1"}: up, {"n1", "p", "n3"}: up, {"n3", "p", "n1"}: up,
+		}, "4/4", "4/4 ends of sessions between nodes established"},
+		"nobody": {v1alpha1.BGPPeerSpec{NodeSelector: reflectors, Nodes: &v1alpha1.PeerNodes{Selector: reflectors}}, nil,
+			"0/0", "nodeSelector and nodes.selector select no two nodes"},
+		"bad selector": {v1alpha1.BGPPeerSpec{Nodes: &v1alpha1.PeerNodes{Selector: &v1alpha1.NodeSelector{
+			MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "a", Operator: "Equals"}}}}}, nil,
+			"0/0", `nodes.selector: "Equals" is not a valid label selector operator`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			peer := &v1alpha1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: test.spec}
+			setStatus(peer, nodes, test.sessions, config.Default(), time.Time{})
+			if peer.Status.Ready != test.ready || peer.Status.Conditions[0].Message != test.message {
+				t.Errorf("%s, %q; want %s, %q", peer.Status.Ready, peer.Status.Conditions[0].Message, test.ready, test.message)
 			}
 		})
 	}

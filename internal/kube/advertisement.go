@@ -16,9 +16,9 @@ import (
 	"github.com/waymark-net/waymark/service"
 )
 
-// Advertisements returns what a node announces of its Pod CIDRs, and of the
-// addresses of Services that it can serve; and in words what of
-// the BGPAdvertisements cannot be used. Where several BGPAdvertisements speak of
+// Advertisements returns what a node announces of its Pod CIDRs, with the
+// aggregates that they are in, and of the addresses of Services that it can serve;
+// and in words what of the BGPAdvertisements cannot be used. Where several BGPAdvertisements speak of
 // the same peer and the same thing, it is told the communities of all, and of the
 // values of another attribute the one that makes the routes most preferred. What
 // Export of a peer says is not in it. Without any BGPAdvertisement every peer is
@@ -31,10 +31,16 @@ func (s *Snapshot) Advertisements(node *Node, peers []routing.Peer, served []ser
 	list, wrong := s.parseAdvertisements(node)
 	out.Wrong = wrong
 	out.SelectServices = slices.ContainsFunc(list, func(a advertisement) bool { return len(a.services) > 0 })
-	pods := perPeer(peers, slices.DeleteFunc(slices.Clone(list), func(a advertisement) bool { return !a.podCIDRs }))
+	ofPods := slices.DeleteFunc(slices.Clone(list), func(a advertisement) bool { return !a.podCIDRs })
+	pods := perPeer(peers, ofPods)
 	for _, group := range groups(pods) {
 		out.PodCIDRs = append(out.PodCIDRs, announce(node.Node, node.PodCIDRs, group, pods[group[0]])...)
 	}
+	aggregates := newAggregation(s, node.Node)
+	for _, a := range ofPods {
+		out.Wrong = append(out.Wrong, aggregates.add(a, peers)...)
+	}
+	out.PodCIDRs = append(out.PodCIDRs, aggregates.advertisements()...)
 	if out.SelectServices {
 		out.Services = announceServices(node.Node, peers, list, served)
 	}
@@ -43,6 +49,7 @@ func (s *Snapshot) Advertisements(node *Node, peers []routing.Peer, served []ser
 
 // Advertisements are what a node announces.
 type Advertisements struct {
+	// PodCIDRs are with aggregates.
 	PodCIDRs, Services []routing.Advertisement
 	// SelectServices says that addresses of Services are asked for.
 	SelectServices bool
@@ -51,11 +58,20 @@ type Advertisements struct {
 
 // advertisement is a BGPAdvertisement, parsed.
 type advertisement struct {
-	podCIDRs bool
-	services []v1alpha1.ServiceAddress
-	selector labels.Selector
-	peers    []string
+	name       string
+	podCIDRs   bool
+	aggregates []v1alpha1.Aggregate
+	services   []v1alpha1.ServiceAddress
+	selector   labels.Selector
+	peers      []string
 	routing.Attributes
+}
+
+// isFor says whether a peer is told. Of nodes, BGPAdvertisements have the names of
+// BGPPeers.
+func (a advertisement) isFor(peer routing.Peer) bool {
+	name, _ := splitPeerName(peer.Name)
+	return len(a.peers) == 0 || slices.Contains(a.peers, name)
 }
 
 // parseAdvertisements returns those that are for a node. What is wrong of one is
@@ -70,7 +86,7 @@ func (s *Snapshot) parseAdvertisements(node *Node) (list []advertisement, wrong 
 			continue
 		}
 		a := advertisement{
-			podCIDRs: object.Spec.PodCIDRs == nil || *object.Spec.PodCIDRs,
+			name: object.Name, podCIDRs: object.Spec.PodCIDRs == nil || *object.Spec.PodCIDRs, aggregates: object.Spec.Aggregates,
 			services: object.Spec.Services, selector: labels.Everything(), peers: object.Spec.Peers,
 		}
 		if !selected || !a.podCIDRs && len(a.services) == 0 {
@@ -97,7 +113,7 @@ func perPeer(peers []routing.Peer, list []advertisement) map[string]routing.Attr
 	out := map[string]routing.Attributes{}
 	for _, a := range list {
 		for _, peer := range peers {
-			if len(a.peers) == 0 || slices.Contains(a.peers, peer.Name) {
+			if a.isFor(peer) {
 				out[peer.Name] = merge(out[peer.Name], a.Attributes)
 			}
 		}
@@ -148,7 +164,7 @@ func announceServices(local routing.Node, peers []routing.Peer, list []advertise
 }
 
 // groups gathers the peers that are told the same, in order of their names.
-func groups(perPeer map[string]routing.Attributes) [][]string {
+func groups[T any](perPeer map[string]T) [][]string {
 	var out [][]string
 	for _, name := range slices.Sorted(maps.Keys(perPeer)) {
 		i := slices.IndexFunc(out, func(g []string) bool { return reflect.DeepEqual(perPeer[g[0]], perPeer[name]) })

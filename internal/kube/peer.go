@@ -27,6 +27,7 @@ const (
 
 // PeerProblem says why a BGPPeer that selects a node is not configured there.
 type PeerProblem struct {
+	// Peer is the name of the routing.Peer that there would be.
 	Peer    string
 	Address netip.Addr
 	ASN     uint32
@@ -36,37 +37,55 @@ type PeerProblem struct {
 
 // Peers returns the BGP peers of a node, by name, and the problems of those
 // that select the node and cannot be used. bgp supplies what a peer leaves to
-// the configuration.
+// the configuration. Peers that are a default gateway are without address; see
+// AtGateways.
 func (s *Snapshot) Peers(node *Node, bgp config.BGP) ([]routing.Peer, []PeerProblem) {
 	var peers []routing.Peer
 	var problems []PeerProblem
 	byAddress := map[netip.Addr]string{}
 	for i := range s.PeerObjects {
-		object := &s.PeerObjects[i]
-		selected, err := Selects(object.Spec.NodeSelector, node.Labels)
-		if err == nil && !selected {
-			continue
-		}
-		peer := routing.Peer{Name: object.Name}
-		if err == nil {
-			peer, err = s.peer(object, node, bgp)
-		}
-		if other, taken := byAddress[peer.Address]; err == nil && taken {
-			err = &unusable{ReasonDuplicate, fmt.Sprintf("BGPPeer %s already has address %s on this node", other, peer.Address)}
-		}
-		if err == nil {
+		found, wrong := s.peersOf(&s.PeerObjects[i], node, bgp)
+		for _, peer := range found {
+			if other, taken := byAddress[peer.Address]; taken && !peer.DefaultGateway {
+				other, _ = splitPeerName(other)
+				wrong = append(wrong, newPeerProblem(peer,
+					&unusable{ReasonDuplicate, fmt.Sprintf("BGPPeer %s already has address %s on this node", other, peer.Address)}))
+				continue
+			}
 			byAddress[peer.Address] = peer.Name
 			peers = append(peers, peer)
-			continue
 		}
-		problem := PeerProblem{Peer: object.Name, Address: peer.Address, ASN: peer.ASN, Reason: ReasonInvalid, Message: err.Error()}
-		var u *unusable
-		if errors.As(err, &u) {
-			problem.Reason, problem.Message = u.reason, u.message
-		}
-		problems = append(problems, problem)
+		problems = append(problems, wrong...)
 	}
 	return peers, problems
+}
+
+// peersOf returns the peers of a node by one BGPPeer.
+func (s *Snapshot) peersOf(object *v1alpha1.BGPPeer, node *Node, bgp config.BGP) ([]routing.Peer, []PeerProblem) {
+	if object.Spec.Nodes != nil {
+		return s.nodePeers(object, node, bgp)
+	}
+	selected, err := Selects(object.Spec.NodeSelector, node.Labels)
+	if err == nil && !selected {
+		return nil, nil
+	}
+	peer := routing.Peer{Name: object.Name}
+	if err == nil {
+		peer, err = s.peer(object, node, bgp)
+	}
+	if err != nil {
+		return nil, []PeerProblem{newPeerProblem(peer, err)}
+	}
+	return []routing.Peer{peer}, nil
+}
+
+func newPeerProblem(peer routing.Peer, err error) PeerProblem {
+	problem := PeerProblem{Peer: peer.Name, Address: peer.Address, ASN: peer.ASN, Reason: ReasonInvalid, Message: err.Error()}
+	var u *unusable
+	if errors.As(err, &u) {
+		problem.Reason, problem.Message = u.reason, u.message
+	}
+	return problem
 }
 
 // unusable is an error with a reason for a PeerProblem.
@@ -119,7 +138,8 @@ func (s *Snapshot) password(ref *v1alpha1.SecretKeyRef) (string, error) {
 // maxPassword is TCP_MD5SIG_MAXKEYLEN of Linux.
 const maxPassword = 80
 
-// ParsePeer turns a BGPPeer into a routing.Peer without its password. Most of
+// ParsePeer turns a BGPPeer into a routing.Peer without its password, and
+// without what depends on the node where the peers are nodes or a gateway. Most of
 // what can be wrong was refused at admission already; it is checked again
 // because the stored object may be older than the rules.
 func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
@@ -129,7 +149,9 @@ func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
 	if peer.Port == 0 {
 		peer.Port = 179
 	}
-	peer.ASN = p.asn("asn", spec.ASN)
+	if spec.Nodes == nil {
+		peer.ASN = p.asn("asn", spec.ASN)
+	}
 	if spec.LocalASN != nil {
 		peer.LocalASN = p.asn("localASN", *spec.LocalASN)
 	}
@@ -137,7 +159,11 @@ func ParsePeer(object *v1alpha1.BGPPeer, bgp config.BGP) (routing.Peer, error) {
 		return peer, errors.Join(p.err(), &unusable{ReasonUnsupported,
 			fmt.Sprintf("interface %s: unnumbered peering is not supported by this version, give address instead", spec.Interface)})
 	}
-	peer.Address = p.address("address", spec.Address)
+	peer.DefaultGateway = spec.DefaultGateway
+	if spec.Nodes == nil && !spec.DefaultGateway {
+		peer.Address = p.address("address", spec.Address)
+	}
+	peer.Reflection.ClusterID = p.clusterID(spec.Nodes)
 	if spec.SourceAddress != "" {
 		peer.SourceAddress = p.address("sourceAddress", spec.SourceAddress)
 	}

@@ -51,7 +51,7 @@ func (r Report) sessions(have map[string]*v1alpha1.BGPSession, now time.Time) []
 	return out
 }
 
-// sessionName is unique because the name of a BGPPeer has no dot.
+// sessionName is NODE.PEER or, where the peer is a node, NODE.PEER.OTHER.
 func sessionName(node, peer string) string { return node + "." + peer }
 
 func (r Report) object(peer string, have map[string]*v1alpha1.BGPSession, status v1alpha1.BGPSessionStatus, conditions []metav1.Condition, now time.Time) *v1alpha1.BGPSession {
@@ -65,7 +65,8 @@ func (r Report) object(peer string, have map[string]*v1alpha1.BGPSession, status
 		},
 		Status: status,
 	}
-	session.Status.Node, session.Status.Peer = r.Node.Name, peer
+	session.Status.Node = r.Node.Name
+	session.Status.Peer, session.Status.PeerNode = splitPeerName(peer)
 	var before []metav1.Condition
 	if old := have[name]; old != nil {
 		session.ResourceVersion = old.ResourceVersion

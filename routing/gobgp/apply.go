@@ -88,7 +88,8 @@ func checkedPeers(config routing.BGPConfig) ([]routing.Peer, error) {
 // know the tags of before until no path has them: what a peer is not told any more
 // is withdrawn because they say that it was.
 func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []routing.Peer, restarting bool) error {
-	want, err := announce(config.Speaker, config.Advertisements, peers, i.tags)
+	want, err := announce(config, peers, i.tags)
+	before := i.ann.reflection
 	errs := []error{err, i.setPolicies(ctx, want.withPoliciesOf(i.ann)), i.addPaths(want)}
 	known := i.addresses()
 	wanted := map[netip.Addr]bool{}
@@ -108,6 +109,8 @@ func (i *instance) apply(ctx context.Context, config routing.BGPConfig, peers []
 	if maps.Equal(i.ann.paths, want.paths) {
 		errs = append(errs, i.setPolicies(ctx, want))
 	}
+	stay := slices.DeleteFunc(known, func(a netip.Addr) bool { return !wanted[a] })
+	errs = append(errs, i.refresh(ctx, stay, before))
 	return errors.Join(errs...)
 }
 
@@ -170,6 +173,8 @@ func session(p routing.Peer) routing.Peer {
 	p.Export = routing.ExportRule{}
 	p.ExtendedNextHop = false
 	p.BFD = nil
+	p.DefaultGateway = false
+	p.Reflection.PassOn = false
 	return p
 }
 
@@ -188,6 +193,13 @@ func (i *instance) setPeer(ctx context.Context, p routing.Peer, restarting bool)
 	case !reflect.DeepEqual(session(old.conf), session(p)):
 		i.watch.expect(p)
 		restarting = restarting && !i.watch.wasUp(p.Address)
+		if old.conf.Reflection != p.Reflection {
+			// GoBGP does not change it in a session.
+			if err := i.removePeer(ctx, p.Address); err != nil {
+				return err
+			}
+			return i.setPeer(ctx, p, restarting)
+		}
 		if _, err := i.bgp.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: apiPeer(i.config, p, restarting)}); err != nil {
 			return fmt.Errorf("changing: %w", err)
 		}

@@ -75,6 +75,9 @@ type child struct {
 
 	event    routing.PathEvent
 	sessions []routing.SessionStatus
+	// lost counts the events of routes for which watchFor does not hold, if it is set.
+	lost     int
+	watchFor func(routing.PathEvent, []routing.SessionStatus) bool
 }
 
 func startChild(t *testing.T) *child {
@@ -83,7 +86,14 @@ func startChild(t *testing.T) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{t: t, cmd: exec.Command(self), events: make(chan childEvent, 1000)}
+	return startChildBy(t, exec.Command(self))
+}
+
+// startChildBy is startChild with a command that runs the test binary.
+func startChildBy(t *testing.T, cmd *exec.Cmd) *child {
+	t.Helper()
+	var err error
+	c := &child{t: t, cmd: cmd, events: make(chan childEvent, 1000)}
 	c.cmd.Env = append(os.Environ(), speakerEnv+"=1")
 	c.cmd.Stderr = os.Stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -154,6 +164,9 @@ func (c *child) until(what string, cond func(childEvent) bool) {
 			}
 			if ev.Routes != nil {
 				c.event = *ev.Routes
+				if c.watchFor != nil && !c.watchFor(c.event, nil) {
+					c.lost++
+				}
 			}
 			if ev.Sessions != nil {
 				c.sessions = ev.Sessions

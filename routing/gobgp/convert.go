@@ -89,6 +89,9 @@ func checkPeer(c routing.SpeakerConfig, p routing.Peer) error {
 	if p.MultihopTTL != 0 && p.GTSMHops != 0 {
 		add("multihop and GTSM exclude each other")
 	}
+	if r := p.Reflection; r.Client && p.ASN != localASN(c, p) {
+		add("route reflection is for iBGP: the peer is in AS %d, we are in %d", p.ASN, localASN(c, p))
+	}
 	if p.MultihopTTL != 0 && p.ASN == localASN(c, p) {
 		add("multihop is for eBGP: the peer is in our AS %d", p.ASN)
 	}
@@ -160,7 +163,7 @@ func apiPeer(c routing.SpeakerConfig, p routing.Peer, restarting bool) *api.Peer
 		}},
 		Transport: &api.Transport{
 			RemotePort:  uint32(p.Port),
-			PassiveMode: false,
+			PassiveMode: p.Passive,
 		},
 	}
 	if p.SourceAddress.IsValid() {
@@ -172,11 +175,19 @@ func apiPeer(c routing.SpeakerConfig, p routing.Peer, restarting bool) *api.Peer
 	if p.GTSMHops != 0 {
 		out.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: 256 - uint32(p.GTSMHops)}
 	}
+	deferral := uint32(deferralTime)
+	if r := p.Reflection; r.Client {
+		out.RouteReflector = &api.RouteReflector{RouteReflectorClient: true}
+		if r.ClusterID.IsValid() {
+			out.RouteReflector.RouteReflectorClusterId = r.ClusterID.String()
+		}
+		deferral = max(deferral, min(reflectorDeferral, uint32(gr.RestartTime/time.Second)/2))
+	}
 	if gr.Enabled {
 		out.GracefulRestart = &api.GracefulRestart{
 			Enabled:             true,
 			RestartTime:         uint32(gr.RestartTime / time.Second),
-			DeferralTime:        deferralTime,
+			DeferralTime:        deferral,
 			NotificationEnabled: true,
 			LocalRestarting:     restarting,
 		}

@@ -144,7 +144,10 @@ func TestAnnounceErrors(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad, advertise("10.10.2.0/24", "192.0.2.1")}, peers, newTags())
+			got, err := announce(routing.BGPConfig{
+				Speaker:        routing.SpeakerConfig{ASN: 65001},
+				Advertisements: []routing.Advertisement{tc.ad, advertise("10.10.2.0/24", "192.0.2.1")},
+			}, peers, newTags())
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}

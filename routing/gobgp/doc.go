@@ -32,6 +32,17 @@
 // looked for: all nodes may share one ASN behind eBGP routers without
 // "as-override" there.
 //
+// # Route reflector
+//
+// A node with a peer whose Reflection.Client is set passes routes on (RFC 4456):
+// those inside the Pod CIDRs of other nodes, from and to the peers with
+// Reflection.PassOn, with next hop and attributes as they came. Only they are
+// let into the Loc-RIB besides our own; what the node itself uses still comes
+// from the Adj-RIB-In. After a restart a reflector waits longer for the
+// End-of-RIB of all clients, because its own End-of-RIB makes them drop what it
+// does not know yet. GoBGP takes ORIGINATOR_ID and CLUSTER_LIST off towards
+// peers that are not clients.
+//
 // # Graceful restart
 //
 // When Run ends, sessions end without a NOTIFICATION and the peers keep our

@@ -5,6 +5,7 @@
 package gobgp
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,5 +146,25 @@ func TestTwoRoutersAtOnce(t *testing.T) {
 		b.Exec(t, "ip link set eth0 down")
 		s.eventually("torb silent", errorLike("torb", "hold timer expired"))
 		s.eventually("tor is still up", established("tor"))
+	})
+}
+
+// TestAggregate announces an aggregate, and the router sends the same of another
+// node and that of another rack.
+func TestAggregate(t *testing.T) {
+	withFRR(t, frrConf("192.0.2.1", 65001, "", ""), func(t *testing.T, _ *testnet.Namespace, r *frr) {
+		r.configure("router bgp 65002", "address-family ipv4 unicast", "network 10.20.0.0/20", "network 10.20.16.0/20")
+		s := startSpeaker(t)
+		c := nodeConf(routerV4)
+		summary := advertise("10.20.0.0/20", "192.0.2.1")
+		summary.Aggregate, summary.SummaryOnly, summary.Peers = true, true, []string{"tor"}
+		c.Advertisements = []routing.Advertisement{summary}
+		c.Scope.Aggregates = []netip.Prefix{pfx("10.20.0.0/20"), pfx("10.20.16.0/20")}
+		c.Scope.OwnAggregates = c.Scope.Aggregates[:1]
+		s.set(c)
+		s.eventually("the other rack's is learned, the node's own is not", has(
+			route("10.10.2.0/24", "192.0.2.2", "tor"), route("10.20.16.0/20", "192.0.2.2", "tor"),
+			route("fd10:0:0:2::/64", "2001:db8::2", "tor")))
+		r.eventually("show bgp ipv4 unicast 10.20.0.0/20", "192.0.2.1 from 192.0.2.1", "65001")
 	})
 }

@@ -93,7 +93,7 @@ func (i *instance) setPolicies(ctx context.Context, want announcements) error {
 	if err := i.bgp.SetPolicies(ctx, want.policies()); err != nil {
 		return fmt.Errorf("setting BGP policies: %w", err)
 	}
-	i.ann.sets, i.ann.statements = want.sets, want.statements
+	i.ann.sets, i.ann.statements, i.ann.reflection = want.sets, want.statements, want.reflection
 	if !i.told {
 		for _, a := range assignments() {
 			if err := i.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: a}); err != nil {

@@ -30,6 +30,8 @@ type announcements struct {
 	sets  []*api.DefinedSet
 	// statements of the export policy, each with sets of its own name.
 	statements []*api.Statement
+	// reflection is of paths that are not our own, which have no tag.
+	reflection reflection
 }
 
 // ownPath is a path of the Loc-RIB. Its only community there is a tag, which
@@ -44,12 +46,15 @@ type ownPath struct {
 }
 
 // announce renders advertisements for the given peers: export is refused but for
-// what is advertised.
-func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []routing.Peer, tags *tags) (announcements, error) {
-	out := announcements{paths: make(map[netip.Prefix]ownPath, len(ads))}
-	byPrefix := make(map[netip.Prefix][]routing.Advertisement, len(ads))
+// what is advertised, and what a route reflector passes on.
+func announce(config routing.BGPConfig, peers []routing.Peer, tags *tags) (announcements, error) {
+	out := announcements{
+		paths:      make(map[netip.Prefix]ownPath, len(config.Advertisements)),
+		reflection: newReflection(config.Scope, peers),
+	}
+	byPrefix := make(map[netip.Prefix][]routing.Advertisement, len(config.Advertisements))
 	var errs []error
-	for _, a := range ads {
+	for _, a := range config.Advertisements {
 		a.Prefix = a.Prefix.Masked()
 		if err := checkAdvertisement(a); err != nil {
 			errs = append(errs, fmt.Errorf("advertisement of %s: %w", a.Prefix, err))
@@ -57,7 +62,7 @@ func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []rout
 		}
 		byPrefix[a.Prefix] = append(byPrefix[a.Prefix], a)
 	}
-	r := &renderer{config: c, peers: peers, tags: tags, kinds: map[string]*ownPath{}}
+	r := &renderer{config: config.Speaker, peers: peers, tags: tags, kinds: map[string]*ownPath{}}
 	for _, prefix := range slices.SortedFunc(maps.Keys(byPrefix), netip.Prefix.Compare) {
 		if path := r.path(prefix, byPrefix[prefix]); path != nil {
 			out.paths[prefix] = *path
@@ -68,25 +73,29 @@ func announce(c routing.SpeakerConfig, ads []routing.Advertisement, peers []rout
 	return out, errors.Join(errs...)
 }
 
-// policies have import refused but for our own paths.
+// policies have import refused but for our own paths and those that are passed
+// on, and export of these but to whom they are passed on.
 func (a announcements) policies() *api.SetPoliciesRequest {
 	local := &api.Statement{
 		Name:       "waymark-local",
 		Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
 		Actions:    &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT},
 	}
+	sets, in, out := a.reflection.policy()
 	return &api.SetPoliciesRequest{
-		DefinedSets: a.sets,
+		DefinedSets: slices.Concat(a.sets, sets),
 		Policies: []*api.Policy{
-			{Name: importPolicy, Statements: []*api.Statement{local}},
-			{Name: exportPolicy, Statements: a.statements},
+			{Name: importPolicy, Statements: append([]*api.Statement{local}, in...)},
+			{Name: exportPolicy, Statements: slices.Concat(out, a.statements)},
 		},
 	}
 }
 
-// samePolicies says whether both tell peers the same of the same tags.
+// samePolicies says whether both tell peers the same of the same tags, and pass
+// the same on.
 func (a announcements) samePolicies(b announcements) bool {
-	return slices.EqualFunc(a.statements, b.statements, func(s, o *api.Statement) bool { return s.Name == o.Name })
+	return a.reflection.equal(b.reflection) &&
+		slices.EqualFunc(a.statements, b.statements, func(s, o *api.Statement) bool { return s.Name == o.Name })
 }
 
 // withPoliciesOf also has the statements of another for tags of its own.

@@ -166,7 +166,7 @@ func TestAnnounce(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := announce(routing.SpeakerConfig{ASN: ours}, tc.ads, tc.peers, newTags())
+			got, err := announce(routing.BGPConfig{Speaker: routing.SpeakerConfig{ASN: ours}, Advertisements: tc.ads}, tc.peers, newTags())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestAnnounceNobody(t *testing.T) {
 		"for another peer":       {elsewhere, peer},
 		"not in the peer's list": {advertise("10.10.1.0/24", "192.0.2.1"), filtered},
 	} {
-		got, err := announce(routing.SpeakerConfig{ASN: 65001}, []routing.Advertisement{tc.ad}, []routing.Peer{tc.peer}, newTags())
+		got, err := announce(routing.BGPConfig{Speaker: routing.SpeakerConfig{ASN: 65001}, Advertisements: []routing.Advertisement{tc.ad}}, []routing.Peer{tc.peer}, newTags())
 		if err != nil || len(got.paths) != 0 || len(got.statements) != 0 {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
@@ -208,7 +208,7 @@ func TestTags(t *testing.T) {
 	known := newTags()
 	tagsOf := func() (out []uint32) {
 		t.Helper()
-		got, err := announce(routing.SpeakerConfig{ASN: 65001}, ads, peers, known)
+		got, err := announce(routing.BGPConfig{Speaker: routing.SpeakerConfig{ASN: 65001}, Advertisements: ads}, peers, known)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func BenchmarkAnnounce(b *testing.B) {
 	}
 	known := newTags()
 	for b.Loop() {
-		if _, err := announce(routing.SpeakerConfig{ASN: 65001}, ads, peers, known); err != nil {
+		if _, err := announce(routing.BGPConfig{Speaker: routing.SpeakerConfig{ASN: 65001}, Advertisements: ads}, peers, known); err != nil {
 			b.Fatal(err)
 		}
 	}

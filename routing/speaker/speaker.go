@@ -99,7 +99,7 @@ func (s *Speaker) watch(ctx context.Context) error {
 	s.begun = begin(s.peers, s.begun, s.sessions)
 	s.mu.Unlock()
 	want := sessions(slices.DeleteFunc(slices.Clone(s.peers), func(p routing.Peer) bool {
-		return s.begun[p.Name] != p.Address
+		return !p.Address.IsValid() || s.begun[p.Name] != p.Address
 	}))
 	if s.watched != nil && slices.Equal(s.watched, want) {
 		return nil
@@ -109,7 +109,8 @@ func (s *Speaker) watch(ctx context.Context) error {
 }
 
 // begin returns the addresses of the peers that BFD is to run with: those that it
-// ran with before, and those that have a session now.
+// ran with before, and those that have a session now. A default gateway that is not
+// known yet has no address.
 func begin(peers []routing.Peer, before map[string]netip.Addr, statuses []routing.SessionStatus) map[string]netip.Addr {
 	up := map[string]netip.Addr{}
 	for _, st := range statuses {
@@ -119,7 +120,7 @@ func begin(peers []routing.Peer, before map[string]netip.Addr, statuses []routin
 	}
 	out := map[string]netip.Addr{}
 	for _, p := range peers {
-		if p.BFD != nil && (before[p.Name] == p.Address || up[p.Name] == p.Address) {
+		if p.BFD != nil && p.Address.IsValid() && (before[p.Name] == p.Address || up[p.Name] == p.Address) {
 			out[p.Name] = p.Address
 		}
 	}
