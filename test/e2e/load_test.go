@@ -8,10 +8,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/waymark-net/waymark/test/lab/cluster"
+	"github.com/waymark-net/waymark/test/lab/host"
 	"github.com/waymark-net/waymark/test/lab/probe/ping"
 	"github.com/waymark-net/waymark/test/lab/probe/stream"
 	"github.com/waymark-net/waymark/test/lab/workload"
@@ -30,45 +32,66 @@ const (
 	greetTime = "5s"
 )
 
+// inPod is a Pod's network, used from its node: what ends containerd or the kubelet
+// does not end probes there.
+func inPod(t *testing.T, lab *cluster.Lab, pod workload.Pod) place {
+	t.Helper()
+	const find = `for f in /var/run/waymark/attachments/*; do
+	if grep -qF '"podName": "'"$1"'"' "$f" && grep -qF '"podNamespace": "'"$2"'"' "$f"; then grep -oE '"netns": *"[^"]+"' "$f" | cut -d'"' -f4; fi
+done`
+	netns := strings.TrimSpace(exec(t, lab, pod.Node, "sh", "-ec", find, "find", pod.Name, pod.Namespace))
+	if netns == "" || strings.Contains(netns, "\n") {
+		t.Fatalf("network namespaces of Pod %s on %s: %q", pod.Name, pod.Node, netns)
+	}
+	return place{pod.Name, func(ctx context.Context, streams workload.Streams, args ...string) error {
+		h, err := lab.Host(pod.Node)
+		if err != nil {
+			return err
+		}
+		return h.Run(ctx, host.Cmd{
+			Argv:  append([]string{"nsenter", "--net=" + netns, workload.ProbePath}, args...),
+			Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr,
+		})
+	}}
+}
+
 // startLoad starts it, and returns once all of it is answered. pods are on a node
 // each.
 func startLoad(t *testing.T, lab *cluster.Lab, pods []workload.Pod) *traffic {
 	t.Helper()
-	type pair struct {
-		from workload.Pod
-		to   netip.Addr
-	}
 	tr := newTraffic(t)
-	var pairs []pair
+	var clients []client
 	for i, a := range pods {
+		c := client{place: inPod(t, lab, a)}
 		for j, b := range pods {
 			if i < j {
-				tr.addPing(t, lab, a, b)
+				var addrs []string
+				for _, to := range b.Addresses {
+					addrs = append(addrs, to.String())
+				}
+				args := append(append([]string{"ping", "-interval", "1ms", "-outages", "1ms"}, untilEnd...), addrs...)
+				tr.pings = append(tr.pings, tr.run(t, c.place, a.Name, len(addrs), args...))
 			}
 			for _, to := range b.Addresses {
 				if i != j {
-					pairs = append(pairs, pair{a, to})
+					c.targets = append(c.targets, netip.AddrPortFrom(to, streamPort))
 				}
 			}
 		}
+		clients = append(clients, c)
 	}
 	for n := range longConnections {
-		p := pairs[n%len(pairs)]
-		tr.streams = append(tr.streams, tr.start(t, lab, p.from, fmt.Sprintf("%s from %s", p.to, p.from.Name), []string{
-			"/probe", "stream", "-stdin", "-duration", longest.String(), "-interval", streamInterval,
-			netip.AddrPortFrom(p.to, streamPort).String(),
-		}))
+		c := clients[n%len(clients)]
+		to := c.targets[n/len(clients)%len(c.targets)]
+		args := append(append([]string{"stream", "-interval", streamInterval}, untilEnd...), to.String())
+		tr.streams = append(tr.streams, tr.run(t, c.place, fmt.Sprintf("%s from %s", to, c.name), 1, args...))
 	}
-	for _, a := range pods {
-		c := client{place{a.Name, func(ctx context.Context, streams workload.Streams, args ...string) error {
-			return workload.RunInPod(ctx, lab, a, streams, append([]string{"/probe"}, args...)...)
-		}}, nil}
-		for _, p := range pairs {
-			if p.from.Name == a.Name {
-				c.targets = append(c.targets, netip.AddrPortFrom(p.to, greetPort))
-			}
+	for _, c := range clients {
+		rate := newConnections / len(clients) / len(c.targets)
+		for i, to := range c.targets {
+			c.targets[i] = netip.AddrPortFrom(to.Addr(), greetPort)
 		}
-		tr.addConnects(t, c, newConnections/len(pairs), append(untilEnd, "-timeout", greetTime)...)
+		tr.addConnects(t, c, rate, append(untilEnd, "-timeout", greetTime)...)
 	}
 	tr.await(t)
 	return tr

@@ -56,9 +56,14 @@ func (tr *traffic) startAt(t *testing.T, c client, args ...string) *probeRun {
 	for _, a := range c.targets {
 		args = append(args, a.String())
 	}
-	run := &probeRun{name: c.name, addresses: len(c.targets), done: make(chan error, 1)}
+	return tr.run(t, c.place, c.name, len(c.targets), args...)
+}
+
+// run starts a probe that asks so many addresses at a place.
+func (tr *traffic) run(t *testing.T, at place, name string, addresses int, args ...string) *probeRun {
+	run := &probeRun{name: name, addresses: addresses, done: make(chan error, 1)}
 	go func() {
-		run.done <- c.run(t.Context(), workload.Streams{Stdin: tr.stdin, Stdout: &run.stdout, Stderr: &run.stderr}, args...)
+		run.done <- at.run(t.Context(), workload.Streams{Stdin: tr.stdin, Stdout: &run.stdout, Stderr: &run.stderr}, args...)
 	}()
 	return run
 }
