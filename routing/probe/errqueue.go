@@ -49,7 +49,7 @@ func receive(fd int, buf, control []byte) (datagram, bool) {
 // from the host that the packet was sent to, since nobody has the port open there.
 // A router that rejects packets says the same in its own name.
 func portUnreachable(control []byte, to netip.Addr) bool {
-	for len(control) > 0 {
+	for len(control) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
 		if err != nil {
 			return false
