@@ -50,6 +50,7 @@ type Speaker struct {
 	reported []routing.SessionStatus
 
 	setting sync.Mutex // held while what is wanted changes
+	wanted  bool       // it is known: Set was called
 	peers   []routing.Peer
 	begun   map[string]netip.Addr // peers that BFD has begun with
 	watched []bfd.Session         // as BFD was told
@@ -144,14 +145,18 @@ func (s *Speaker) Set(ctx context.Context, config routing.BGPConfig) error {
 	if !s.own(ctx) {
 		return errors.Join(err, context.Cause(ctx))
 	}
-	s.peers, s.watched = slices.Clone(config.Peers), nil
+	s.peers, s.watched, s.wanted = slices.Clone(config.Peers), nil, true
 	return errors.Join(err, s.watch(ctx))
 }
 
 // watch has BFD watch the paths to the peers that it is wanted for, each from
 // when its BGP session has been up first: routers begin anew then, which would
-// look like a loss. The caller holds setting.
+// look like a loss. Sessions that were resumed stay as they are until it is known
+// what is wanted. The caller holds setting.
 func (s *Speaker) watch(ctx context.Context) error {
+	if !s.wanted {
+		return nil
+	}
 	s.mu.Lock()
 	s.begun = begin(s.peers, s.begun, s.sessions)
 	s.mu.Unlock()
