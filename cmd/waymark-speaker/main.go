@@ -3,7 +3,7 @@
 // Command waymark-speaker has a node's sessions with routers. The agent tells it
 // over a Unix socket what to announce and to whom; sessions stay when the agent
 // ends. When the speaker ends the routers keep the node's routes for their restart
-// time (graceful restart).
+// time (graceful restart), and the agent goes on with BFD.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,7 +54,7 @@ func newCommand() *cobra.Command {
 }
 
 func run(ctx context.Context, socket, listen string) error {
-	server := speakerapi.NewServer(speakerapi.ServerParams{Socket: socket, Speaker: newSpeaker})
+	server := speakerapi.NewServer(speakerapi.ServerParams{Socket: socket, Speaker: newSpeaker(filepath.Dir(socket))})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -76,6 +77,9 @@ func run(ctx context.Context, socket, listen string) error {
 	return err
 }
 
-func newSpeaker(onRoutes func(routing.PathEvent), onSessions func([]routing.SessionStatus)) speakerapi.Speaker {
-	return speaker.New(speaker.Params{OnRoutes: onRoutes, OnSessions: onSessions})
+// newSpeaker makes speakers that share their BFD sessions with the agent.
+func newSpeaker(dir string) func(func(routing.PathEvent), func([]routing.SessionStatus)) speakerapi.Speaker {
+	return func(onRoutes func(routing.PathEvent), onSessions func([]routing.SessionStatus)) speakerapi.Speaker {
+		return speaker.New(speaker.Params{OnRoutes: onRoutes, OnSessions: onSessions, Dir: dir})
+	}
 }

@@ -38,6 +38,7 @@ import (
 	"github.com/waymark-net/waymark/ovs/router"
 	"github.com/waymark-net/waymark/ovs/vsdb"
 	"github.com/waymark-net/waymark/routing"
+	"github.com/waymark-net/waymark/routing/bfd/handover"
 	"github.com/waymark-net/waymark/routing/hostfw"
 	"github.com/waymark-net/waymark/service"
 )
@@ -245,6 +246,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"policies", a.policies.run},
 		{"refusals", a.refusals.run},
 		{"connection to the routing speaker", a.speaker.Run},
+		{"BFD standby", func(ctx context.Context) error { return handover.Standby(ctx, a.p.RunDir) }},
 		{"probes", a.prober.engine.Run},
 		{"kernel watcher", a.watchers.kernel.Run},
 		{"sysctl watcher", a.watchers.sysctls.Run},

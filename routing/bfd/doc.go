@@ -17,10 +17,15 @@
 //
 // Taking a session out of Set tells its peer AdminDown, at once and then for as
 // long as the peer would wait, so that the peer does not take our routes for
-// unreachable. Run just ends when its context does, and the peers see silence. An
-// agent that restarts does not keep its sessions: packets have the Control Plane
-// Independent bit clear, which tells a peer in graceful restart that silence
-// comes from the restart and not from the path (RFC 5882, 4.3.2).
+// unreachable. Run just ends when its context does, and says nothing.
+//
+// Another engine, in another process, can go on with the sessions: what it needs
+// is told to OnCheckpoint whenever it changes, and Resume takes it. Its packets
+// have the same discriminators and, when it is free, the same source port: a peer
+// notices nothing, if they come before its detection time is over. Package
+// handover does so between the processes of a node. BFD does not share the fate of
+// BGP then, and packets have the Control Plane Independent bit set (RFC 5882,
+// 4.3.2): silence is the path's.
 //
 // # Goroutines
 //

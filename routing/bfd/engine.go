@@ -35,11 +35,17 @@ type Params struct {
 	// take its time, but of more than 32 statuses of a session that wait for it
 	// the oldest are dropped. Optional.
 	OnState func(name string, s Status)
+	// OnCheckpoint is told what another engine needs to go on with the wanted
+	// sessions (Resume) whenever that changes, which is when a session begins, ends
+	// or changes its state, and when a peer asks for other intervals. The engine
+	// waits for it. Optional.
+	OnCheckpoint func(Checkpoint)
 }
 
 // Engine runs the node's BFD sessions.
 type Engine struct {
 	onState  func(string, Status)
+	onSave   func(Checkpoint)
 	requests chan request
 	stopped  chan struct{}
 	arrived  chan datagram
@@ -53,8 +59,9 @@ type Engine struct {
 	sessions  map[string]*session // wanted, by name
 	byDiscr   map[uint32]*session // wanted ones and those that take their leave
 	counted   Counters
-	deaf      error     // why a socket that receives is not open
-	retryAt   time.Time // when that is tried again; zero: never
+	saved     Checkpoint // as onSave was told
+	deaf      error      // why a socket that receives is not open
+	retryAt   time.Time  // when that is tried again; zero: never
 
 	mu       sync.Mutex
 	statuses []Status
@@ -70,6 +77,7 @@ type request struct {
 func New(p Params) *Engine {
 	return &Engine{
 		onState:      p.OnState,
+		onSave:       p.OnCheckpoint,
 		requests:     make(chan request),
 		stopped:      make(chan struct{}),
 		arrived:      make(chan datagram, queued),
@@ -94,6 +102,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.notify = newNotifier(e.onState)
 		notifying.Go(func() { e.notify.run(e.halt) })
 	}
+	_ = e.listen(time.Now()) // for what was resumed; told in the statuses
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -315,6 +324,12 @@ func (e *Engine) publish() {
 	e.counters = e.counted
 	e.counters.Discarded = maps.Clone(e.counted.Discarded)
 	e.mu.Unlock()
+	if e.onSave != nil {
+		if c := e.checkpoint(); !slices.Equal(c, e.saved) {
+			e.saved = c
+			e.onSave(slices.Clone(c))
+		}
+	}
 	// Last: who is told may ask for the statuses.
 	if e.notify != nil {
 		for _, st := range news {

@@ -4,6 +4,7 @@ package bfd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -35,7 +36,9 @@ func (m *memory) err() error {
 }
 
 func (m *memory) listen(map[listener]bool) error { return m.err() }
-func (m *memory) open(s Session) (path, error)   { return &memoryPath{m, s}, m.err() }
+func (m *memory) open(s Session, port uint16) (path, error) {
+	return &memoryPath{m, s, cmp.Or(port, firstSource)}, m.err()
+}
 
 func (m *memory) close() {
 	m.mu.Lock()
@@ -53,8 +56,9 @@ func (m *memory) arrive(d datagram) {
 }
 
 type memoryPath struct {
-	m *memory
-	s Session
+	m    *memory
+	s    Session
+	port uint16
 }
 
 func (p *memoryPath) send(b []byte) error {
@@ -67,8 +71,9 @@ func (p *memoryPath) send(b []byte) error {
 	return nil
 }
 
-func (p *memoryPath) ifindex() int { return 2 }
-func (p *memoryPath) close()       {}
+func (p *memoryPath) ifindex() int   { return 2 }
+func (p *memoryPath) source() uint16 { return p.port }
+func (p *memoryPath) close()         {}
 
 // side is an engine on its memory, with what it told.
 type side struct {
@@ -78,6 +83,8 @@ type side struct {
 	mu     sync.Mutex
 	told   []Status
 	stop   func()
+
+	checkpoints []Checkpoint
 }
 
 // pair is two engines with a session each to the other, not yet set.
@@ -86,20 +93,7 @@ func pair(t *testing.T) (*side, *side) {
 	var sides [2]*side
 	for i, a := range []string{"192.0.2.1", "192.0.2.2"} {
 		s := &side{memory: &memory{addr: netip.MustParseAddr(a), ttl: 255}}
-		s.Engine = New(Params{OnState: func(name string, st Status) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if name != st.Name {
-				t.Errorf("%q told as %q", st.Name, name)
-			}
-			s.told = append(s.told, st)
-		}})
-		s.newTransport = func(deliver func(datagram)) transport {
-			s.memory.mu.Lock()
-			defer s.memory.mu.Unlock()
-			s.memory.deliver = deliver
-			return s.memory
-		}
+		s.renew(t)
 		sides[i] = s
 	}
 	a, b := sides[0], sides[1]
@@ -109,17 +103,47 @@ func pair(t *testing.T) (*side, *side) {
 			Name: "peer", Local: s.addr, Peer: s.other.addr, Interface: "eth0",
 			DesiredMinTx: 50 * ms, RequiredMinRx: 50 * ms,
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- s.Run(ctx) }()
-		s.stop = sync.OnceFunc(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		})
+		s.start(t)
 	}
 	return a, b
+}
+
+// renew makes an engine that does nothing before start.
+func (s *side) renew(t *testing.T) {
+	s.Engine = New(Params{
+		OnState: func(name string, st Status) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if name != st.Name {
+				t.Errorf("%q told as %q", st.Name, name)
+			}
+			s.told = append(s.told, st)
+		},
+		OnCheckpoint: func(c Checkpoint) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.checkpoints = append(s.checkpoints, c)
+		},
+	})
+	s.newTransport = func(deliver func(datagram)) transport {
+		s.memory.mu.Lock()
+		defer s.memory.mu.Unlock()
+		s.memory.deliver = deliver
+		return s.memory
+	}
+}
+
+func (s *side) start(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	e := s.Engine
+	go func() { done <- e.Run(ctx) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
 }
 
 func (s *side) set(t *testing.T, sessions ...Session) {
@@ -145,8 +169,8 @@ func (s *side) is(t *testing.T, after time.Duration, want State) Status {
 func together(t *testing.T, body func(t *testing.T, a, b *side)) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := pair(t)
-		defer a.stop()
-		defer b.stop()
+		defer func() { a.stop() }() // of the engine that it has then
+		defer func() { b.stop() }()
 		a.set(t, a.wanted)
 		b.set(t, b.wanted)
 		for _, s := range []*side{a, b} {

@@ -18,6 +18,7 @@ const (
 const (
 	flagPoll       = 1 << 5
 	flagFinal      = 1 << 4
+	flagIndep      = 1 << 3 // Control Plane Independent
 	flagAuth       = 1 << 2
 	flagDemand     = 1 << 1
 	flagMultipoint = 1 << 0
@@ -41,7 +42,8 @@ type packet struct {
 
 // append writes the packet behind b.
 func (p packet) append(b []byte) []byte {
-	flags := byte(p.State) << 6
+	// Another process goes on with the sessions when BGP's ends.
+	flags := byte(p.State)<<6 | flagIndep
 	if p.Poll {
 		flags |= flagPoll
 	}

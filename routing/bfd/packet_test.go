@@ -21,7 +21,7 @@ var good = packet{
 }
 
 var goodBytes = []byte{
-	0x23, 0xa0, 5, 24, 1, 2, 3, 4, 5, 6, 7, 8,
+	0x23, 0xa8, 5, 24, 1, 2, 3, 4, 5, 6, 7, 8,
 	0, 0, 0xc3, 0x50, 0, 0, 0xea, 0x60, 0, 0, 0, 0,
 }
 
@@ -40,7 +40,7 @@ func TestPacketBytes(t *testing.T) {
 	}
 	final := good
 	final.Poll, final.Final = false, true
-	if b := final.append(nil); b[1] != 0x90 {
+	if b := final.append(nil); b[1] != 0x98 {
 		t.Errorf("flags with Final: %#x", b[1])
 	}
 }

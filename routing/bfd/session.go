@@ -11,8 +11,9 @@ import (
 type session struct {
 	Session
 	machine *machine
-	path    path  // nil: could not be opened
-	err     error // of the last packet
+	path    path   // nil: could not be opened
+	port    uint16 // that path sends from, or that one before it did; 0: none
+	err     error  // of the last packet
 	told    Status
 	// until is when a session that is not wanted any more has told its peer often
 	// enough; zero: it is wanted.
@@ -81,11 +82,12 @@ func (e *Engine) send(s *session, p packet) {
 		s.shut() // the address or the interface may have come back as another
 	}
 	if s.path == nil {
-		if s.path, s.err = e.transport.open(s.Session); s.err != nil {
+		if s.path, s.err = e.transport.open(s.Session, s.port); s.err != nil {
 			s.path = nil
 			e.counted.SendErrors++
 			return
 		}
+		s.port = s.path.source()
 	}
 	if s.err = s.path.send(p.append(nil)); s.err != nil {
 		e.counted.SendErrors++

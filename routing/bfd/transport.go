@@ -49,8 +49,9 @@ type listener struct {
 type transport interface {
 	// listen has exactly the wanted sockets open. Errors name those that are not.
 	listen(want map[listener]bool) error
-	// open returns the way for packets of a session.
-	open(s Session) (path, error)
+	// open returns the way for packets of a session, from a port if that is free;
+	// 0: any.
+	open(s Session, port uint16) (path, error)
 	// close ends all sockets of listen, and no datagram is delivered after it.
 	close()
 }
@@ -60,6 +61,8 @@ type path interface {
 	send(b []byte) error
 	// ifindex is the interface that the session is bound to, 0: none.
 	ifindex() int
+	// source is the port that packets are sent from.
+	source() uint16
 	close()
 }
 
@@ -179,7 +182,7 @@ type udpPath struct {
 	to    unix.Sockaddr
 }
 
-func (u *udp) open(s Session) (path, error) {
+func (u *udp) open(s Session, source uint16) (path, error) {
 	p := &udpPath{owner: u}
 	zone := uint32(0)
 	if s.Interface != "" {
@@ -201,7 +204,7 @@ func (u *udp) open(s Session) (path, error) {
 	} else {
 		p.to = &unix.SockaddrInet6{Port: port, Addr: s.Peer.As16(), ZoneId: zone}
 	}
-	if err := u.bind(p, s); err != nil {
+	if err := u.bind(p, s, source); err != nil {
 		return nil, err
 	}
 	raw, err := p.conn.SyscallConn()
@@ -213,8 +216,8 @@ func (u *udp) open(s Session) (path, error) {
 	return p, nil
 }
 
-// bind finds a free source port.
-func (u *udp) bind(p *udpPath, s Session) error {
+// bind finds a free source port, best the one that the peer knows.
+func (u *udp) bind(p *udpPath, s Session, source uint16) error {
 	network, host := "udp4", netip.IPv4Unspecified()
 	if s.Peer.Is6() {
 		network, host = "udp6", netip.IPv6Unspecified()
@@ -226,8 +229,11 @@ func (u *udp) bind(p *udpPath, s Session) error {
 		}
 	}
 	var err error
-	for range sourceTries {
-		port := uint16(firstSource + rand.IntN(lastSource-firstSource+1))
+	for i := range sourceTries {
+		port := source
+		if i > 0 || port == 0 {
+			port = uint16(firstSource + rand.IntN(lastSource-firstSource+1))
+		}
 		if u.used[port] {
 			continue
 		}
@@ -280,6 +286,8 @@ func (p *udpPath) send(b []byte) error {
 }
 
 func (p *udpPath) ifindex() int { return p.index }
+
+func (p *udpPath) source() uint16 { return p.port }
 
 func (p *udpPath) close() {
 	_ = p.conn.Close()

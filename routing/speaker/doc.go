@@ -28,10 +28,12 @@
 //
 // # Graceful restart
 //
-// BFD ends with the process, and says so: our packets have the Control Plane
-// Independent bit clear (RFC 5882, 4.3.2). At our end a lost path is no restart
-// of the peer: routes are not kept for it. The peer does as it is configured, and
-// may keep our routes for the restart time.
+// BFD goes on without the process, in a standby (routing/bfd/handover): a router
+// that watches over the session by BFD would otherwise drop the routes that graceful
+// restart keeps. A speaker that begins goes on with the sessions as the standby left
+// them, also with those that went down meanwhile. At our end a lost path is no
+// restart of the peer: routes are not kept for it. The peer does as it is
+// configured, and may keep our routes for the restart time.
 //
 // # Goroutines
 //

@@ -20,6 +20,20 @@ type path struct {
 	lost string
 }
 
+// resumed returns a judge that has looked at sessions in a process before. Those
+// that are not Up are judged again by how they went down.
+func resumed(statuses []bfd.Status) judge {
+	j := judge{}
+	for _, st := range statuses {
+		p := path{session: st.LocalDiscriminator, downs: st.Downs}
+		if st.State != bfd.Up && p.downs > 0 {
+			p.downs--
+		}
+		j[st.Name] = p
+	}
+	return j
+}
+
 // look takes the statuses of all sessions. It returns the peers whose path was
 // lost since it looked last, and those whose path is lost now, with the reason.
 // A peer that is in the first alone has its path back already.

@@ -14,6 +14,30 @@ import (
 	"github.com/waymark-net/waymark/routing/bfd"
 )
 
+// TestResumedJudge: a speaker goes on with sessions that were judged before, or went
+// down while there was none.
+func TestResumedJudge(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		st   bfd.Status
+		lost bool
+	}{
+		{"up all the time", bfd.Status{State: bfd.Up, RemoteState: bfd.Up}, false},
+		{"up again", bfd.Status{State: bfd.Up, RemoteState: bfd.Up, Downs: 2}, false},
+		{"never up", bfd.Status{State: bfd.Down, RemoteState: bfd.Down}, false},
+		{"went silent", bfd.Status{State: bfd.Down, RemoteState: bfd.Up, Downs: 1, Diagnostic: bfd.DiagDetectionExpired}, true},
+		{"switched off", bfd.Status{State: bfd.Down, RemoteState: bfd.AdminDown, Downs: 1, Diagnostic: bfd.DiagNeighborSignaled}, false},
+		{"made anew", bfd.Status{State: bfd.Down, RemoteState: bfd.Down, Downs: 1, Diagnostic: bfd.DiagNeighborSignaled}, false},
+	} {
+		test.st.Name, test.st.LocalDiscriminator = "tor", 1
+		statuses := []bfd.Status{test.st}
+		fresh, lost := resumed(statuses).look(statuses)
+		if len(fresh) != len(lost) || (len(lost) == 1) != test.lost {
+			t.Errorf("%s: fresh %v, lost %v", test.name, fresh, lost)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	is := func(s, remote bfd.State, downs uint64) bfd.Status {
 		st := bfd.Status{Name: "tor", State: s, RemoteState: remote, Downs: downs, LocalDiscriminator: 1}

@@ -5,6 +5,7 @@ package speaker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/waymark-net/waymark/routing"
 	"github.com/waymark-net/waymark/routing/bfd"
+	"github.com/waymark-net/waymark/routing/bfd/handover"
 	"github.com/waymark-net/waymark/routing/gobgp"
 )
 
@@ -27,14 +29,20 @@ type Params struct {
 	// OnSessions is told the status of all peers, sorted by name, whenever one
 	// changes. Optional.
 	OnSessions func([]routing.SessionStatus)
+	// Dir is where BFD sessions are kept, for a standby (routing/bfd/handover) that
+	// goes on with them after our end, and for us after that. Empty: they end with
+	// us.
+	Dir string
 }
 
 // Speaker is the node's routing speaker.
 type Speaker struct {
 	params  Params
 	bgp     *gobgp.Speaker
-	bfd     *bfd.Engine
 	changed chan struct{} // wakes Run
+	// ready is closed when BFD is ours, which bfd and what was resumed wait for.
+	ready chan struct{}
+	bfd   *bfd.Engine
 
 	// Owned by Run's goroutine.
 	judge    judge
@@ -42,6 +50,7 @@ type Speaker struct {
 	reported []routing.SessionStatus
 
 	setting sync.Mutex // held while what is wanted changes
+	wanted  bool       // it is known: Set was called
 	peers   []routing.Peer
 	begun   map[string]netip.Addr // peers that BFD has begun with
 	watched []bfd.Session         // as BFD was told
@@ -53,9 +62,8 @@ type Speaker struct {
 
 // New returns a speaker that does nothing before Run.
 func New(p Params) *Speaker {
-	s := &Speaker{params: p, changed: make(chan struct{}, 1), judge: judge{}, begun: map[string]netip.Addr{}}
+	s := &Speaker{params: p, changed: make(chan struct{}, 1), ready: make(chan struct{}), judge: judge{}, begun: map[string]netip.Addr{}}
 	s.bgp = gobgp.New(gobgp.Params{OnRoutes: p.OnRoutes, OnSessions: s.onSessions})
-	s.bfd = bfd.New(bfd.Params{OnState: func(string, bfd.Status) { s.wake() }})
 	return s
 }
 
@@ -64,8 +72,11 @@ func New(p Params) *Speaker {
 func (s *Speaker) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.bgp.Run(ctx) })
-	group.Go(func() error { return s.bfd.Run(ctx) })
+	group.Go(func() error { return s.runBFD(ctx) })
 	group.Go(func() error {
+		if !s.own(ctx) {
+			return nil
+		}
 		for {
 			select {
 			case <-ctx.Done():
@@ -78,6 +89,50 @@ func (s *Speaker) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// runBFD goes on with the sessions that there are, and keeps them for whoever goes
+// on with them after the end of ctx.
+func (s *Speaker) runBFD(ctx context.Context) error {
+	params := bfd.Params{OnState: func(string, bfd.Status) { s.wake() }}
+	if s.params.Dir == "" {
+		s.bfd = bfd.New(params)
+		close(s.ready)
+		return s.bfd.Run(ctx)
+	}
+	logger := klog.FromContext(ctx)
+	turn, err := handover.Take(ctx, s.params.Dir)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("BFD: %w", err)
+	}
+	defer func() { _ = turn.End() }()
+	checkpoint, err := turn.Load()
+	if err != nil {
+		logger.Error(err, "BFD sessions that were cannot go on")
+	}
+	s.bfd = handover.NewEngine(turn, params, logger)
+	s.bfd.Resume(checkpoint)
+	s.judge = resumed(s.bfd.Status())
+	for _, saved := range checkpoint {
+		s.begun[saved.Name] = saved.Peer
+	}
+	logger.Info("BFD begins", "sessions", len(checkpoint))
+	close(s.ready)
+	s.wake() // a session may have gone down while there was no speaker
+	return s.bfd.Run(ctx)
+}
+
+// own waits until BFD is ours, and says whether it is.
+func (s *Speaker) own(ctx context.Context) bool {
+	select {
+	case <-s.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Set makes the speaker what config says and changes only what differs: peers
 // that stay as they are keep their sessions. A part that is wrong is named in
 // the error and left out, the rest is done. Set waits for Run, or for the end of
@@ -87,14 +142,21 @@ func (s *Speaker) Set(ctx context.Context, config routing.BGPConfig) error {
 	s.setting.Lock()
 	defer s.setting.Unlock()
 	err := s.bgp.Set(ctx, config)
-	s.peers, s.watched = slices.Clone(config.Peers), nil
+	if !s.own(ctx) {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	s.peers, s.watched, s.wanted = slices.Clone(config.Peers), nil, true
 	return errors.Join(err, s.watch(ctx))
 }
 
 // watch has BFD watch the paths to the peers that it is wanted for, each from
 // when its BGP session has been up first: routers begin anew then, which would
-// look like a loss. The caller holds setting.
+// look like a loss. Sessions that were resumed stay as they are until it is known
+// what is wanted. The caller holds setting.
 func (s *Speaker) watch(ctx context.Context) error {
+	if !s.wanted {
+		return nil
+	}
 	s.mu.Lock()
 	s.begun = begin(s.peers, s.begun, s.sessions)
 	s.mu.Unlock()

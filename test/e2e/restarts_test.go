@@ -125,7 +125,7 @@ func changesOf(t *testing.T, lab *cluster.Lab, node string) (flows, routes float
 // until all are back. Sessions with routers must stay when that is not the speaker.
 func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, r restart) {
 	var watches []*routeWatch
-	sessions := map[string]map[string]string{}
+	sessions, paths := map[string]map[string]string{}, map[string]map[string]string{}
 	for _, tor := range lab.Topology.WithRole(topology.RoleToR) {
 		watches = append(watches, watchRoutes(t, lab, tor.Name))
 		established, err := connections(t.Context(), lab, tor.Name)
@@ -133,6 +133,10 @@ func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, 
 			t.Fatal(err)
 		}
 		sessions[tor.Name] = established
+		eventually(t, 30*time.Second, func(ctx context.Context) error {
+			paths[tor.Name], err = bfdSessions(ctx, lab, tor.Name)
+			return err
+		})
 	}
 	before := map[string]float64{}
 	flowsBefore, routesBefore := map[string]float64{}, map[string]float64{}
@@ -162,6 +166,9 @@ func restartUnderTraffic(t *testing.T, lab *cluster.Lab, from, to workload.Pod, 
 		if err != nil {
 			t.Fatal(err)
 		}
+		watched, err := bfdSessions(t.Context(), lab, tor.Name)
+		record(t, report.Check("BFD stays up at "+tor.Name, err == nil && maps.Equal(watched, paths[tor.Name]),
+			fmt.Sprintf("%v, before %v, error %v", watched, paths[tor.Name], err)))
 		if r.daemon == agent {
 			record(t, report.Check("sessions stay at "+tor.Name, maps.Equal(after, sessions[tor.Name]),
 				fmt.Sprintf("%v, before %v", after, sessions[tor.Name])))
@@ -229,6 +236,54 @@ func connections(ctx context.Context, lab *cluster.Lab, router string) (map[stri
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("%s has no established session", router)
+	}
+	return found, nil
+}
+
+// bfdSessions are a router's BFD sessions, all of which must be up, by peer, with
+// what changes when one goes down.
+func bfdSessions(ctx context.Context, lab *cluster.Lab, router string) (map[string]string, error) {
+	type session struct {
+		Peer      string `json:"peer"`
+		Interface string `json:"interface"`
+		ID        uint32 `json:"id"`
+		RemoteID  uint32 `json:"remote-id"`
+		Status    string `json:"status"`
+		Downs     int    `json:"session-down"`
+	}
+	read := func(command string) ([]session, error) {
+		out, err := lab.Vtysh(ctx, router, command)
+		if err != nil {
+			return nil, err
+		}
+		var list []session
+		if err := json.Unmarshal([]byte(out), &list); err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", command, router, err)
+		}
+		return list, nil
+	}
+	sessions, err := read("show bfd peers json")
+	if err != nil {
+		return nil, err
+	}
+	counters, err := read("show bfd peers counters json")
+	if err != nil {
+		return nil, err
+	}
+	downs := map[string]int{}
+	for _, c := range counters {
+		downs[c.Peer+"%"+c.Interface] = c.Downs
+	}
+	found := map[string]string{}
+	for _, s := range sessions {
+		name := s.Peer + "%" + s.Interface
+		if s.Status != "up" {
+			return nil, fmt.Errorf("BFD of %s with %s is %s", router, name, s.Status)
+		}
+		found[name] = fmt.Sprintf("session %d with %d, down %d times", s.ID, s.RemoteID, downs[name])
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s has no BFD session", router)
 	}
 	return found, nil
 }

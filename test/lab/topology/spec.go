@@ -84,9 +84,7 @@ type Routers struct {
 	GTSM bool `json:"gtsm"`
 	// BFD makes ToRs and nodes use BFD on their sessions (RFC 5880), every 300 ms
 	// and with a multiplier of 8: all of them share the processors of one machine,
-	// where a node can be without one for as long as a multiplier of 3 allows. Not by
-	// default: BFD ends with the routing speaker, and FRR then drops the routes that
-	// graceful restart would keep.
+	// where a node can be without one for as long as a multiplier of 3 allows.
 	BFD bool `json:"bfd"`
 	// Keepalive and Hold time of every session.
 	Keepalive time.Duration `json:"keepalive"`
@@ -117,7 +115,7 @@ func DefaultSpec() Spec {
 		Routers: Routers{
 			NodeASN:   64512,
 			Session:   PerFamily,
-			BFD:       false,
+			BFD:       true,
 			Keepalive: 3 * time.Second,
 			Hold:      9 * time.Second,
 		},
