@@ -22,7 +22,7 @@ type variant struct {
 // TestDualStack runs everything that takes the default lab, which starts in
 // noEncap; every case leaves it in noEncap with its nodes and Pods.
 func TestDualStack(t *testing.T) {
-	lab := newLab(t, "dual", func(d *cluster.Description) { d.Tags = []string{"latest", upgradeTag} })
+	lab := newLab(t, "dual", nil)
 	deploy(t, lab)
 	check(t, "noEncap", func(t *testing.T) {
 		checkRouters(t, lab, true)
@@ -86,7 +86,6 @@ func TestDualStack(t *testing.T) {
 	check(t, "drift", func(t *testing.T) { checkDrift(t, lab, 30*time.Second) })
 	check(t, "announce", func(t *testing.T) { checkAnnounce(t, lab) })
 	check(t, "drain", func(t *testing.T) { checkDrain(t, lab) })
-	check(t, "restarts", func(t *testing.T) { checkRestarts(t, lab) })
 	check(t, "churn", func(t *testing.T) { checkChurn(t, lab, 10) })
 	check(t, "nodes", func(t *testing.T) { checkNodes(t, lab) })
 }

@@ -31,6 +31,16 @@ type restart struct {
 	run    func(t *testing.T)
 }
 
+// TestRestarts has routers watch nodes by BFD, which must outlive what is restarted.
+func TestRestarts(t *testing.T) {
+	lab := newLab(t, "restarts", func(d *cluster.Description) {
+		d.Tags = []string{"latest", upgradeTag}
+		d.Network.Routers.BFD = true
+	})
+	deploy(t, lab)
+	checkRestarts(t, lab)
+}
+
 // checkRestarts ends agents and routing speakers in every way there is under
 // traffic across racks.
 func checkRestarts(t *testing.T, lab *cluster.Lab) {

@@ -24,11 +24,11 @@ import (
 // checkPeerAdmission applies wrong BGPPeers: kubectl prints what is wrong.
 func checkPeerAdmission(t *testing.T, lab *cluster.Lab) {
 	for _, c := range []struct{ name, spec, want string }{
-		{"address and interface", `address: 192.0.2.1, interface: eth0, asn: 65001`, "exactly one of address and interface must be given"},
-		{"neither", `asn: 65001`, "exactly one of address and interface must be given"},
+		{"address and interface", `address: 192.0.2.1, interface: eth0, asn: 65001`, "exactly one of address, interface, defaultGateway and nodes must be given"},
+		{"neither", `asn: 65001`, "exactly one of address, interface, defaultGateway and nodes must be given"},
 		{"no address", `address: 192.0.2.256, asn: 65001`, "must be an IPv4 or IPv6 address"},
 		{"ASN 0", `address: 192.0.2.1, asn: 0`, "spec.asn"},
-		{"no ASN", `address: 192.0.2.1`, "spec.asn: Required value"},
+		{"no ASN", `address: 192.0.2.1`, "asn must be given"},
 		{"hold time", `address: 192.0.2.1, asn: 65001, timers: {holdTime: 1s}`, "holdTime must be 3s to 65535s"},
 		{"keepalive time", `address: 192.0.2.1, asn: 65001, timers: {holdTime: 9s, keepaliveTime: 5s}`, "keepaliveTime must be at most a third of holdTime"},
 		{"multihop and GTSM", `address: 192.0.2.1, asn: 65001, ebgpMultihop: 3, gtsm: {maxHops: 1}`, "ebgpMultihop and gtsm exclude each other"},

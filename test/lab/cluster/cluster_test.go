@@ -187,7 +187,6 @@ spec:
   asn: 65001
   families: [ipv4]
   timers: {holdTime: 9s, keepaliveTime: 3s, connectRetryTime: 1s}
-  bfd: {detectMultiplier: 8}
 ---
 apiVersion: waymark.io/v1alpha1
 kind: BGPPeer
@@ -198,7 +197,6 @@ spec:
   asn: 65001
   families: [ipv6]
   timers: {holdTime: 9s, keepaliveTime: 3s, connectRetryTime: 1s}
-  bfd: {detectMultiplier: 8}
 `,
 		},
 		{
@@ -222,7 +220,6 @@ spec:
   timers: {holdTime: 9s, keepaliveTime: 3s, connectRetryTime: 1s}
   passwordSecretRef: {name: lab-bgp, key: password}
   gtsm: {maxHops: 1}
-  bfd: {detectMultiplier: 8}
 `,
 		},
 	} {

@@ -84,7 +84,9 @@ type Routers struct {
 	GTSM bool `json:"gtsm"`
 	// BFD makes ToRs and nodes use BFD on their sessions (RFC 5880), every 300 ms
 	// and with a multiplier of 8: all of them share the processors of one machine,
-	// where a node can be without one for as long as a multiplier of 3 allows.
+	// where a node can be without one for as long as a multiplier of 3 allows. Not by
+	// default: it ends the sessions of nodes whose userspace switch is restarted, and
+	// much of what is tested is how soon those are back.
 	BFD bool `json:"bfd"`
 	// Keepalive and Hold time of every session.
 	Keepalive time.Duration `json:"keepalive"`
@@ -115,7 +117,7 @@ func DefaultSpec() Spec {
 		Routers: Routers{
 			NodeASN:   64512,
 			Session:   PerFamily,
-			BFD:       true,
+			BFD:       false,
 			Keepalive: 3 * time.Second,
 			Hold:      9 * time.Second,
 		},
