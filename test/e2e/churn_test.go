@@ -45,6 +45,7 @@ func checkChurn(t *testing.T, lab *cluster.Lab, rounds int) {
 		t.Fatal(err)
 	}
 	pods := clients.CoreV1().Pods(workload.Namespace)
+	awaitResumed(t, lab)
 	before := belongings(t, lab)
 	started := time.Now()
 	for round := range rounds {
@@ -190,6 +191,25 @@ var kinds = map[string]string{
 	"flows":       "ovs-ofctl -O OpenFlow15 --no-stats dump-flows unix:/run/openvswitch/br-int.mgmt",
 	"groups":      "ovs-ofctl -O OpenFlow15 dump-groups unix:/run/openvswitch/br-int.mgmt | grep -v OFPST || true",
 	"neighbours":  "ip neigh show nud permanent; ip neigh show proxy",
+}
+
+// awaitResumed waits until no switch has the flows any more by which connections
+// go on after its restart: they are there for a minute, and belong to no Pod.
+func awaitResumed(t *testing.T, lab *cluster.Lab) {
+	t.Helper()
+	const midStream = "tp_src=0x0/0x8000"
+	eventually(t, 90*time.Second, func(ctx context.Context) error {
+		for _, node := range nodeNames(lab) {
+			flows, err := lab.Exec(ctx, node, "sh", "-c", kinds["flows"])
+			if err != nil {
+				return err
+			}
+			if strings.Contains(flows, midStream) {
+				return fmt.Errorf("%s still takes up connections from before the restart of its switch", node)
+			}
+		}
+		return nil
+	})
 }
 
 func belongings(t *testing.T, lab *cluster.Lab) map[string]inventory {
