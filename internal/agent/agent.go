@@ -47,6 +47,11 @@ import (
 // not answer is reported and tried again.
 const reconcileTimeout = 30 * time.Second
 
+// switchPatience is how long the node loop waits for flows to reach a switch
+// that is not connected. The next run may have to make its bridges first, as
+// after a loss of the database.
+const switchPatience = time.Second
+
 // Params are what New needs.
 type Params struct {
 	// NodeName is the name of the Node object.

@@ -223,7 +223,7 @@ func (a *Agent) applyFlows(ctx context.Context, w World, p *Plan) error {
 			a.flows.Complete()
 		}
 		// What the switch refuses of a Service is nobody else's concern.
-		errs = append(errs, a.flows.Sync(ctx, slices.DeleteFunc(a.flows.Owners(), isServiceOwner)...))
+		errs = append(errs, a.flows.SyncConnected(ctx, switchPatience, slices.DeleteFunc(a.flows.Owners(), isServiceOwner)...))
 	}
 	return errors.Join(errs...)
 }
@@ -254,7 +254,7 @@ func (a *Agent) applyTunnels(ctx context.Context, _ World, p *Plan) error {
 	}
 	a.tunnels = tunnels
 	if len(changed) > 0 && a.podsDeclared.Load() {
-		errs = append(errs, a.flows.Sync(ctx, changed...))
+		errs = append(errs, a.flows.SyncConnected(ctx, switchPatience, changed...))
 	}
 	return errors.Join(errs...)
 }

@@ -71,6 +71,7 @@ func (t *Target) runOnce(ctx context.Context) error {
 	t.stats.Connects++
 	t.dirty.full = true
 	t.retryRefused(func(*ownerState) bool { return true })
+	t.broadcast()
 	t.mu.Unlock()
 	s := &session{target: t, sw: sw}
 	if err := s.start(ctx); err != nil {

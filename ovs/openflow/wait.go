@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // errNotReady is why a wait ended that no better reason is known for.
@@ -18,7 +19,20 @@ var errNotReady = errors.New("no answer from the switch yet")
 // returns the switch's error (ErrRefused) for an owner whose change was
 // refused. When ctx ends before, the error says what was waited for.
 func (t *Target) Sync(ctx context.Context, owners ...string) error {
+	return t.wait(ctx, 0, t.have(owners))
+}
+
+// SyncConnected is Sync for those by whose work the switch comes back: it fails
+// as soon as there was no connection for as long as patience.
+func (t *Target) SyncConnected(ctx context.Context, patience time.Duration, owners ...string) error {
+	return t.wait(ctx, patience, t.have(owners))
+}
+
+// have returns whether the switch has what owners, or all, want now; to be
+// called with t.mu held.
+func (t *Target) have(owners []string) func() (bool, error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	wanted := map[string]uint64{}
 	for _, owner := range owners {
 		if o, ok := t.owners[owner]; ok {
@@ -30,8 +44,7 @@ func (t *Target) Sync(ctx context.Context, owners ...string) error {
 			wanted[owner] = o.wanted
 		}
 	}
-	t.mu.Unlock()
-	return t.wait(ctx, func() (bool, error) {
+	return func() (bool, error) {
 		done := t.inSync
 		var errs []error
 		for owner, n := range wanted {
@@ -46,7 +59,7 @@ func (t *Target) Sync(ctx context.Context, owners ...string) error {
 			}
 		}
 		return done || len(errs) > 0, errors.Join(errs...)
-	})
+	}
 }
 
 // Owners returns the owners that want flows or groups, or whose deletion is not
@@ -60,7 +73,7 @@ func (t *Target) Owners() []string {
 // WaitReady waits until there is a connection and the switch has what is
 // wanted.
 func (t *Target) WaitReady(ctx context.Context) error {
-	return t.wait(ctx, func() (bool, error) { return t.inSync, nil })
+	return t.wait(ctx, 0, func() (bool, error) { return t.inSync, nil })
 }
 
 // Ready says why the switch does not have what is wanted, nil when it has.
@@ -81,18 +94,28 @@ func (t *Target) reason() error {
 	return errNotReady
 }
 
-// wait calls cond, with t.mu held, after every change until it is true.
-func (t *Target) wait(ctx context.Context, cond func() (bool, error)) error {
+// wait calls cond, with t.mu held, after every change until it is true. It gives
+// up when there was no connection for as long as patience, if that is not 0.
+func (t *Target) wait(ctx context.Context, patience time.Duration, cond func() (bool, error)) error {
+	var lost <-chan time.Time
 	for {
 		t.mu.Lock()
 		done, err := cond()
-		changed, reason := t.changed, t.reason()
+		changed, reason, connected := t.changed, t.reason(), t.stats.Connected
 		t.mu.Unlock()
 		if done {
 			return err
 		}
+		switch {
+		case connected:
+			lost = nil
+		case lost == nil && patience > 0:
+			lost = time.After(patience)
+		}
 		select {
 		case <-changed:
+		case <-lost:
+			return fmt.Errorf("wait for the switch: no connection for %s (%w)", patience, reason)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the switch: %w (%w)", context.Cause(ctx), reason)
 		}
