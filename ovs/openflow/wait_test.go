@@ -5,15 +5,16 @@ package openflow
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 func TestSyncConnectedGivesUpWithoutConnection(t *testing.T) {
 	m := newMemory(t)
-	away := true
+	var back atomic.Bool
 	connect := func() (ofswitch, error) {
-		if away {
+		if !back.Load() {
 			return nil, errors.New("no such socket")
 		}
 		return m.dial()
@@ -28,7 +29,7 @@ func TestSyncConnectedGivesUpWithoutConnection(t *testing.T) {
 		if took := time.Since(started); took != time.Second {
 			t.Errorf("gave up after %s", took)
 		}
-		away = false
+		back.Store(true)
 		if err := target.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
